@@ -1,0 +1,435 @@
+"""Classical rules for the banking problem: what a learner has to beat, tuned as hard as the learner.
+
+Decentralized rules are functions of the local observation vector alone, so they deploy exactly like trained agents.
+The two global references read the channels' true workloads through ``begin_episode(env)`` and show what local
+information costs. Rules with parameters were tuned by the cross-entropy method (Rubinstein 1999) on their own seeds:
+
+    python banking/baselines.py --tune                      # all difficulties; writes tuned_baselines.json
+    python banking/baselines.py --evaluate --difficulty hard
+
+Observations are (N, O), or (E, N, O) when stacked; actions are channel numbers (N,) or (E, N).
+A rule with parameters of shape (E, d) plays another candidate in each copy: that is how tuning runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from banking.constants import DIFFICULTIES, RoutingConstants, routing_constants
+from banking.environment import LATENCY_SCALE, PENDING_SCALE, TransactionRoutingEnv
+
+TUNED_PATH = Path(__file__).with_name("tuned_baselines.json")
+EVALUATION_SEED = 10_000
+TUNING_SEED = 900_000_000
+Policy = Callable[[np.ndarray], np.ndarray]
+
+
+class LocalView:
+    """The physical quantities that a router can read back from its own observation vector."""
+
+    def __init__(self, constants: RoutingConstants, observations: np.ndarray):
+        o, C = np.asarray(observations, dtype=np.float64), constants.num_channels
+        self.has_head = o[..., 1] > 0.5  # (..., N)
+        self.amount = constants.size_reference * 10.0 ** o[..., 2]  # dollars
+        self.size = 2.0 * o[..., 3]
+        self.urgent = o[..., 4] > 0.5
+        self.in_flight = o[..., 6 : 6 + C] / PENDING_SCALE  # (..., N, C)
+        self.wait_ms = o[..., 6 + C : 6 + 2 * C] * LATENCY_SCALE  # acknowledged latency minus base
+        self.refused = o[..., 6 + 2 * C : 6 + 3 * C]
+        self.weight = np.where(self.urgent, constants.urgent_weight, constants.standard_weight)
+
+
+class Rule:
+    """A policy: observations -> actions. ``parameters``: (d,), or (E, d) with other values in each copy, or None."""
+
+    needs_env = False  # True for centralized references
+    meaning = ""  # of the parameters, in order
+
+    def __init__(self, constants: RoutingConstants, parameters=None, seed: int = 0):
+        self.constants, self.seed, self.env = constants, seed, None
+        self.parameters = None if parameters is None else np.asarray(parameters, dtype=np.float64)
+        self.rng = np.random.default_rng(seed)
+
+    def begin_episode(self, env) -> None:
+        """Called after every reset. Local rules only clear their memory; global references keep the environment."""
+        self.env = env if self.needs_env else None
+
+    def parameter(self, which: int | slice) -> np.ndarray:
+        """Parameters with axes to broadcast against (..., N) or, for a slice, (..., N, size of the slice)."""
+        values = self.parameters[..., which]
+        if self.parameters.ndim == 1:
+            return values
+        return values[:, None] if isinstance(which, int) else values[:, None, :]  # (E, 1) or (E, 1, size)
+
+    def smallest(self, prices: np.ndarray) -> np.ndarray:
+        """Channel of the smallest price, ties broken at random: prices (..., N, C) -> (..., N)."""
+        return np.argmin(prices + 1e-7 * self.rng.random(prices.shape), axis=-1)
+
+
+class UniformRandom(Rule):
+    def __call__(self, observations):
+        return self.rng.integers(0, self.constants.num_channels, observations.shape[:-1])
+
+
+class RoundRobin(Rule):
+    """Each router sends its transactions to the channels in turn, starting with a different one."""
+
+    def begin_episode(self, env):
+        self.turn = None
+
+    def __call__(self, observations):
+        if getattr(self, "turn", None) is None or self.turn.shape != observations.shape[:-1]:
+            self.turn = np.broadcast_to(np.arange(observations.shape[-2]), observations.shape[:-1]).copy()
+        actions = self.turn % self.constants.num_channels
+        self.turn += observations[..., 1] > 0.5
+        return actions
+
+
+@dataclass
+class Always:
+    """Every transaction to one channel."""
+
+    channel: int
+
+    def __call__(self, observations):
+        return np.full(observations.shape[:-1], self.channel)
+
+
+class GreedyCheapest(Rule):
+    """The cheapest channel that has not refused this router lately (flag below 0.5: the last six steps)."""
+
+    def __call__(self, observations):
+        view = LocalView(self.constants, observations)
+        return np.argmin(self.constants.fees + 1e6 * (view.refused >= 0.5), axis=-1)
+
+
+class ShortestExpectedDelay(Rule):
+    """The channel with the smallest average latency among the router's own acknowledgements. It reacts a latency late,
+    so all routers flood the channel that was good a second ago: worse than chance."""
+
+    def __call__(self, observations):
+        view = LocalView(self.constants, observations)
+        return self.smallest(view.wait_ms + self.constants.base_latency_ms)
+
+
+class OwnJoinShortestQueue(Rule):
+    """The channel with the fewest own transactions in flight."""
+
+    def __call__(self, observations):
+        return self.smallest(LocalView(self.constants, observations).in_flight)
+
+
+class GlobalJoinShortestQueue(Rule):
+    """The channel with the least work waiting (centralized reference)."""
+
+    needs_env = True
+
+    def __call__(self, observations):
+        workload = self.env.workload_ms[..., None, :]  # (..., 1, C)
+        return self.smallest(np.broadcast_to(workload, (*observations.shape[:-1], workload.shape[-1])))
+
+
+class StaticSplit(Rule):
+    """Channels drawn with fixed shares. Parameters: for each router C - 1 logits relative to channel 0."""
+
+    meaning = "for each router: logits of channels 1, 2, ... relative to channel 0"
+
+    @staticmethod
+    def prior(k: RoutingConstants):
+        size = k.num_routers * (k.num_channels - 1)
+        return np.zeros(size), np.full(size, 1.0)
+
+    def __call__(self, observations):
+        free = self.parameters.reshape(*self.parameters.shape[:-1], self.constants.num_routers, -1)  # (..., N, C - 1)
+        logits = np.concatenate([np.zeros((*free.shape[:-1], 1)), free], axis=-1)  # (..., N, C)
+        # The Gumbel-max trick: the largest of logit + Gumbel noise is a draw from the softmax.
+        noise = -np.log(self.rng.exponential(size=(*observations.shape[:-1], self.constants.num_channels)))
+        return np.argmax(logits + noise, axis=-1)
+
+
+class SizeThreshold(Rule):
+    """Small amounts to the channel with the highest risk rate, large ones to the safest. Parameters: for each router
+    the logarithms (base 10, of dollars) of C - 1 thresholds."""
+
+    meaning = "for each router: log10 of the thresholds in dollars"
+
+    @staticmethod
+    def prior(k: RoutingConstants):
+        steps = np.linspace(-0.2, 0.4, k.num_channels - 1)
+        mean = np.log10(k.amount_medians)[:, None] + steps  # (N, C - 1)
+        return mean.ravel(), np.full(mean.size, 0.3)
+
+    def __call__(self, observations):
+        k = self.constants
+        view = LocalView(k, observations)
+        thresholds = self.parameters.reshape(*self.parameters.shape[:-1], k.num_routers, k.num_channels - 1)
+        rank = (np.log10(view.amount)[..., None] > thresholds).sum(axis=-1)  # (..., N)
+        return np.argsort([-rho for rho in k.risk_rates], kind="stable")[rank]
+
+
+class IndexRule(Rule):
+    """The channel with the smallest price, where W is the work waiting there in ms:
+
+    price_c = u (base_c + W_c) / 100 + g_c W_c + 0.3 fee_c + constant_c + p rho_c amount m
+
+    u is the latency weight and m the size factor of the transaction at the head. g_c prices the delay it causes to
+    those who come later, constant_c corrects the channel as a whole (channel 0: zero), and p is the price of risk.
+    Parameters: C of log g, C - 1 constants, log p; subclasses add what they need to estimate W.
+    """
+
+    meaning = "log g of each channel (1/ms); constants of channels 1, 2, ...; log of the price of risk"
+
+    @staticmethod
+    def prior(k: RoutingConstants):
+        C = k.num_channels
+        mean = np.concatenate([np.full(C, -6.0), np.zeros(C - 1), [-2.5]])
+        return mean, np.concatenate([np.full(C, 1.0), np.full(C - 1, 1.0), [1.0]])
+
+    def prices(self, view: LocalView, workload: np.ndarray) -> np.ndarray:
+        k = self.constants
+        C = k.num_channels
+        rate = np.exp(self.parameter(slice(0, C)))  # 1 / ms
+        constant = self.parameter(slice(C, 2 * C - 1))
+        constant = np.concatenate([np.zeros((*constant.shape[:-1], 1)), constant], axis=-1)
+        risk_price = np.exp(self.parameter(2 * C - 1))
+        exposure = (risk_price * view.amount * view.size)[..., None] * k.risk_rates  # (..., N, C)
+        latency = view.weight[..., None] * (np.asarray(k.base_latency_ms) + workload) / k.latency_target_ms
+        return latency + rate * workload + k.fee_weight * np.asarray(k.fees) + constant + exposure
+
+
+class GlobalIndex(IndexRule):
+    """The index rule on the true workloads (centralized reference)."""
+
+    needs_env = True
+
+    def __call__(self, observations):
+        view = LocalView(self.constants, observations)
+        return self.smallest(self.prices(view, self.env.workload_ms[..., None, :]))
+
+
+class LocalIndex(IndexRule):
+    """The index rule on an estimate of the workloads from the router's own experience,
+    W_c = x_c * in-flight_c * work_c + y_c * (acknowledged latency_c - base_c). Parameters: also C log x and C log y."""
+
+    meaning = "as the global index; then log x of each channel; log y of each channel"
+
+    @staticmethod
+    def prior(k: RoutingConstants):
+        mean, sd = IndexRule.prior(k)
+        C = k.num_channels
+        return np.concatenate([mean, np.full(C, 0.0), np.full(C, -1.5)]), np.concatenate([sd, np.full(2 * C, 0.7)])
+
+    def __call__(self, observations):
+        k = self.constants
+        C = k.num_channels
+        view = LocalView(k, observations)
+        per_transaction = np.exp(self.parameter(slice(2 * C, 3 * C)))
+        per_wait = np.exp(self.parameter(slice(3 * C, 4 * C)))
+        return self.smallest(self.prices(view, per_transaction * view.in_flight * k.work_ms + per_wait * view.wait_ms))
+
+
+TUNED: dict[str, type[Rule]] = {
+    "static split": StaticSplit,
+    "size threshold": SizeThreshold,
+    "local index": LocalIndex,
+    "global index": GlobalIndex,
+}
+
+
+def baselines(env: TransactionRoutingEnv | str = "medium") -> dict[str, Policy]:
+    """All rules for an environment (or a difficulty with the default constants), ordered from naive to centralized.
+
+    The tuned ones take the parameters of ``tuned_baselines.json`` for that difficulty. ValueError if they are missing.
+    """
+    difficulty = env if isinstance(env, str) else env.difficulty
+    constants = routing_constants(env, None, {}) if isinstance(env, str) else env.constants
+    policies: dict[str, Policy] = {"uniform random": UniformRandom(constants), "round robin": RoundRobin(constants)}
+    policies[f"always {constants.channel_names[0]}"] = Always(0)
+    policies["greedy cheapest"] = GreedyCheapest(constants)
+    policies["shortest expected delay"] = ShortestExpectedDelay(constants)
+    for name in ("static split", "size threshold"):
+        policies[name] = tuned_rule(name, difficulty, constants)
+    policies["join shortest queue, own"] = OwnJoinShortestQueue(constants)
+    policies["join shortest queue, global"] = GlobalJoinShortestQueue(constants)
+    for name in ("local index", "global index"):
+        policies[name] = tuned_rule(name, difficulty, constants)
+    return policies
+
+
+def tuned_rule(name: str, difficulty: str, constants: RoutingConstants | None = None) -> Rule:
+    """A rule with its tuned parameters."""
+    stored = json.loads(TUNED_PATH.read_text(encoding="utf-8")) if TUNED_PATH.exists() else {}
+    if name not in stored.get("difficulties", {}).get(difficulty, {}):
+        raise ValueError(f"{TUNED_PATH.name} has no parameters of {name!r} for {difficulty!r}; "
+                         f"run: python banking/baselines.py --tune --difficulty {difficulty}")  # fmt: skip
+    constants = constants or routing_constants(difficulty, None, {})
+    parameters = stored["difficulties"][difficulty][name]["parameters"]
+    if len(parameters) != TUNED[name].prior(constants)[0].size:
+        raise ValueError(f"the parameters of {name!r} are for {RoutingConstants().num_routers} routers and "
+                         f"{RoutingConstants().num_channels} channels, found {constants.num_routers} and "
+                         f"{constants.num_channels}; tune it for them with cross_entropy")  # fmt: skip
+    return TUNED[name](constants, parameters)
+
+
+# ---------------------------------------------------------------------- running
+
+
+def play(env: TransactionRoutingEnv, policy: Policy, seeds) -> dict[str, np.ndarray]:
+    """One episode a copy of a stacked environment; metrics and team_return (summed over agents and time), (E,) each."""
+    observations = env.reset(seed=seeds)
+    if hasattr(policy, "begin_episode"):
+        policy.begin_episode(env)
+    team_return, over = 0.0, False
+    while not over:
+        observations, rewards, dones, info = env.step(policy(observations))
+        team_return = team_return + rewards.sum(axis=-1, dtype=np.float64)
+        over = bool(dones.all())
+    return {"team_return": team_return, **info["episode_metrics"]}
+
+
+def evaluate_rule(policy: Policy, difficulty: str, episodes: int, seed: int = EVALUATION_SEED, **options) -> dict:
+    """Metrics of episodes with seeds seed, seed + 1, ...: dict name -> (episodes,). options: of the environment."""
+    copies = 256
+    tables = []
+    for start in range(0, episodes, copies):
+        env = TransactionRoutingEnv(min(copies, episodes - start), difficulty, **options)
+        tables.append(play(env, policy, seed + start))
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+
+
+# ----------------------------------------------------------------------- tuning
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """Cross-entropy method."""
+
+    generations: int = 30
+    candidates: int = 48  # a generation
+    episodes: int = 16  # a candidate
+    elite_share: float = 0.15  # of the candidates, kept
+    weight: float = 0.7  # of the kept ones in the next distribution
+    averaged: int = 10  # last generations whose means are averaged
+    seed: int = 0
+
+
+def cross_entropy(rule: type[Rule], difficulty: str, plan: TuningPlan, quiet: bool = False) -> list[float]:
+    """Parameters that maximise the mean team return. All candidates of a generation meet the same episodes (common
+    random numbers), and every generation meets new ones, so that luck is not learnt."""
+    constants = routing_constants(difficulty, None, {})
+    rng = np.random.default_rng(plan.seed)
+    mean, sd = (np.array(x) for x in rule.prior(constants))
+    floor = 0.05 * sd
+    env = TransactionRoutingEnv(plan.candidates * plan.episodes, difficulty)
+    kept = max(2, round(plan.elite_share * plan.candidates))
+    means = []
+    for generation in range(plan.generations):
+        points = mean + sd * rng.standard_normal((plan.candidates, mean.size))  # (P, d)
+        points[0] = mean
+        seeds = TUNING_SEED + generation * plan.episodes + np.arange(plan.episodes)
+        policy = rule(constants, np.repeat(points, plan.episodes, axis=0), seed=plan.seed + generation)
+        returns = play(env, policy, np.tile(seeds, plan.candidates).tolist())["team_return"]
+        score = returns.reshape(plan.candidates, plan.episodes).mean(axis=1)  # (P,)
+        elite = points[np.argsort(-score)[:kept]]
+        mean = (1.0 - plan.weight) * mean + plan.weight * elite.mean(axis=0)
+        sd = np.maximum((1.0 - plan.weight) * sd + plan.weight * elite.std(axis=0), floor)
+        means.append(mean)
+        if not quiet:
+            print(f"  {rule.__name__:14s} {difficulty:7s} generation {generation + 1:3d} of {plan.generations}: "
+                  f"best {score.max():9.1f}, centre {score[0]:9.1f}", flush=True)  # fmt: skip
+    return np.round(np.mean(means[-plan.averaged :], axis=0), 6).tolist()
+
+
+def tune(difficulties: list[str], plan: TuningPlan, path: Path = TUNED_PATH, quiet: bool = False) -> dict:
+    """Tune every rule with parameters and write them to ``path``; other difficulties in the file stay."""
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    results = stored.get("difficulties", {})
+    for difficulty in difficulties:
+        started = time.perf_counter()
+        results[difficulty] = {
+            name: {"meaning": rule.meaning, "parameters": cross_entropy(rule, difficulty, plan, quiet)}
+            for name, rule in TUNED.items()
+        }
+        print(f"{difficulty}: tuned {len(TUNED)} rules in {time.perf_counter() - started:.0f} s", flush=True)
+        stored = {
+            "command": "python banking/baselines.py --tune",
+            "method": {"name": "cross-entropy method on the mean team return", **asdict(plan)},
+            "seeds": {"first": TUNING_SEED, "last": TUNING_SEED + plan.generations * plan.episodes - 1},
+            "versions": {"python": platform.python_version(), "numpy": np.__version__},
+            "difficulties": {name: results[name] for name in DIFFICULTIES if name in results},
+        }
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)  # all or nothing
+    return stored
+
+
+# ------------------------------------------------------------------ command line
+
+COLUMNS = {
+    "latency_ms": ("latency ms", 1), "latency_p95_ms": ("p95 ms", 0), "share_under_100ms": ("< 100 ms", 3),
+    "risk_violation_percent": ("R > 5 %", 2), "risk_violated": ("episodes", 3), "cost_per_transaction": ("$/trans.", 3),
+    "leftovers": ("left", 1), "refusals": ("refused", 1), "team_return": ("team reward", 0),
+}  # fmt: skip
+
+
+def half_width(values: np.ndarray) -> float:
+    """95 % half-width of a mean over episodes (normal law; hundreds of episodes)."""
+    return 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+
+
+def print_table(difficulty: str, scenario: str | None, episodes: int, seed: int) -> None:
+    where = f"{difficulty}, {scenario}" if scenario else difficulty
+    print(f"{where}: {episodes} episodes, seeds {seed}..{seed + episodes - 1}; "
+          "mean ± 95 % half-width; team reward = sum over agents and time")  # fmt: skip
+    print(f"{'policy':28s}" + "".join(f"{title:>18s}" for title, _ in COLUMNS.values()))
+    for name, policy in baselines(difficulty).items():
+        metrics = evaluate_rule(policy, difficulty, episodes, seed, scenario=scenario)
+        cells = (f"{metrics[m].mean():.{d}f} ± {half_width(metrics[m]):.{d}f}" for m, (_, d) in COLUMNS.items())
+        print(f"{name:28s}" + "".join(f"{cell:>18s}" for cell in cells), flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--tune", action="store_true", help=f"tune the rules with parameters and write {TUNED_PATH.name}")
+    what.add_argument("--evaluate", action="store_true", help="play all rules and print the table")
+    parser.add_argument("--difficulty", choices=list(DIFFICULTIES), help="one difficulty (tune: all, evaluate: medium)")
+    parser.add_argument("--scenario", choices=["outage"], help="evaluate under a scenario")
+    parser.add_argument("--episodes", type=int, default=1024, help="evaluation episodes")
+    parser.add_argument("--seed", type=int, default=EVALUATION_SEED, help="seed of the first evaluation episode")
+    parser.add_argument("--generations", type=int, default=TuningPlan.generations, help="tuning generations a rule")
+    parser.add_argument("--quiet", action="store_true", help="tuning prints only a line a difficulty")
+    given = parser.parse_args(arguments)
+    if given.episodes < 1 or given.generations < 1 or given.seed < 0:
+        parser.error("--episodes and --generations must be at least 1, --seed at least 0")
+    try:
+        if given.tune:
+            chosen = [given.difficulty] if given.difficulty else list(DIFFICULTIES)
+            tune(chosen, TuningPlan(generations=given.generations), quiet=given.quiet)
+        else:
+            print_table(given.difficulty or "medium", given.scenario, given.episodes, given.seed)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

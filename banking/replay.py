@@ -1,0 +1,226 @@
+"""Recorded transactions as episodes: windows of the log on the environment's clock, the routing that the log shows as
+a policy, a check of the simulated latency against the logged one, and the classical rules, tuned on the training days.
+
+Shapes: K transactions of a part, T steps, E copies, N routers, C channels.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from banking.baselines import (
+    TUNED,
+    TUNING_SEED,
+    Always,
+    GlobalJoinShortestQueue,
+    GreedyCheapest,
+    OwnJoinShortestQueue,
+    Policy,
+    RoundRobin,
+    Rule,
+    ShortestExpectedDelay,
+    UniformRandom,
+    play,
+)
+from banking.data import Log, data_report, duration, load_log
+from banking.environment import TransactionRoutingEnv
+
+TUNING = dict(generations=12, candidates=24, episodes=8)  # of each of four rules: half a minute in all
+CHECKED_EPISODES = 48  # of the simulated latency
+
+
+class Windows:
+    """A part of a log as `traffic_source`: called with a generator, it returns the T steps after a random transaction.
+
+    Every transaction is as likely to open a window, so that busy hours come up as often as customers meet them.
+    `drawn` notes what else belongs to each window: its hour of the day and its rows, in the environment's order.
+    """
+
+    def __init__(self, log: Log, evaluation: bool, step_ms: float, steps: int):
+        part = log.part(evaluation)
+        self.log, self.steps, self.step = log, steps, log.speed * step_ms / 1000.0  # seconds of the log
+        self._seconds, self._first = log.seconds[part], part.start
+        self._openings = int(np.searchsorted(self._seconds, self._seconds[-1] - steps * self.step, side="right"))
+        if self._openings == 0:
+            raise ValueError(f"{steps} steps are {duration(steps * self.step)} of the log, longer than the "
+                             f"{'test' if evaluation else 'training'} part; give fewer episode_steps")  # fmt: skip
+        self.drawn: list[tuple[float, np.ndarray]] = []
+
+    def __call__(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        start = self._seconds[rng.integers(self._openings)]
+        first, last = np.searchsorted(self._seconds, [start, start + self.steps * self.step])
+        rows = np.arange(first, last)
+        when = np.minimum((self._seconds[rows] - start) / self.step, self.steps - 1).astype(np.int64)
+        rows += self._first
+        routers = self.log.router[rows]
+        arrivals = np.zeros((self.steps, len(self.log.routers)), np.int64)
+        np.add.at(arrivals, (when, routers), 1)
+        given = rows[np.lexsort((routers, when))]  # by step, then by router
+        self.drawn.append((start / 3600.0 % 24.0, rows[np.lexsort((when, routers))]))  # by router, then by step
+        return {"arrivals": arrivals, "amounts": self.log.amounts[given], "urgent": self.log.urgent[given]}
+
+
+class RecordedRouting(TransactionRoutingEnv):
+    """TransactionRoutingEnv on recorded transactions: its constants are the fitted ones, its hours those of the log.
+
+    log: from `load_log`. evaluation: windows of the test part, or of the training part. The rest as in
+    TransactionRoutingEnv, but for `arrival_multiplier`: recorded traffic is what it is.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        evaluation: bool = False,
+        num_envs: int | None = None,
+        difficulty: str = "medium",
+        scenario: str | None = None,
+        seed: int | None = None,
+        **options: Any,
+    ):
+        self.log = log
+        constants = {**log.constants, **options}
+        super().__init__(num_envs, difficulty, scenario, seed, **constants)
+        self.traffic_source = Windows(log, evaluation, self.constants.step_ms, int(self.constants.episode_steps))
+
+    def reset(self, seed: int | Sequence[int] | None = None) -> np.ndarray:
+        self.traffic_source.drawn.clear()
+        super().reset(seed)
+        hours, self._rows = zip(*self.traffic_source.drawn, strict=True)
+        self.episodes.hours[:] = hours  # those drawn at random give way to those of the log
+        angle = 2.0 * np.pi * self.episodes.hours / 24.0
+        self._observed[..., -2], self._observed[..., -1] = np.sin(angle)[:, None], np.cos(angle)[:, None]
+        self._log_rows = np.concatenate([*self._rows, [0]])  # of episodes.transactions, the last one being none
+        return self._unstacked(self._observations())
+
+    def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
+        observations, rewards, dones, info = super().step(actions)
+        names = np.broadcast_to(np.array(self.constants.channel_names), (self._E, self._C))
+        info["details"]["channel_names"] = self._unstacked(names)
+        return observations, rewards, dones, info
+
+    @property
+    def logged_channels(self) -> np.ndarray:
+        """The channel that each head of queue took in the log, (N,) or (E, N)."""
+        head = np.minimum(self._next_row, len(self._log_rows) - 1)
+        return self._unstacked(self.log.channel[self._log_rows[head]])
+
+    @property
+    def window_rows(self) -> tuple[np.ndarray, ...]:
+        """The transactions of each copy's window, numbers of the log."""
+        return self._rows
+
+
+class AsLogged:
+    """Sends every transaction where the log sent it: the routing of today, in the simulation."""
+
+    def begin_episode(self, env: RecordedRouting) -> None:
+        self.env = env
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        return self.env.logged_channels
+
+
+def recorded_env(path: str | Path, evaluation: bool = False, *args: Any, **options: Any) -> RecordedRouting:
+    """The environment of a CSV file (see banking/data.py). Raises FileNotFoundError, or ValueError for a bad file."""
+    return RecordedRouting(load_log(path), evaluation, *args, **options)
+
+
+# --- the check of the simulation --------------------------------------------------------------------------------------
+
+
+def full_report(path: str | Path) -> str:
+    """The data report, and where channels were fitted, the simulated latency against the logged one."""
+    log = load_log(path)
+    return "\n".join([data_report(log), *([] if log.channel is None else latency_check(log))])
+
+
+def latency_check(log: Log, episodes: int = CHECKED_EPISODES, seed: int = TUNING_SEED) -> list[str]:
+    """Route windows of the test days as logged; lines that compare simulated and logged times to settlement."""
+    logged, simulated = latencies(log, episodes, seed)
+    width = max(10, *(len(name) for name in logged))
+    lines = [f"  simulated against logged time to settlement, test days routed as logged ({episodes} windows):",
+             f"       {'channel':{width}}  mean: logged  simulated   95th percentile: logged  simulated"]  # fmt: skip
+    worst = 0.0
+    for name in logged:
+        cells = [f(x[name]) for f in (np.mean, lambda v: np.percentile(v, 95)) for x in (logged, simulated)]
+        worst = max(worst, abs(cells[1] / cells[0] - 1.0))
+        a, b, c, d = map(duration, cells)
+        lines.append(f"       {name:{width}}  {a:>12}  {b:>9}   {c:>23}  {d:>9}")
+    verdict = "the queues do NOT describe your channels, do not rely on the results"
+    for limit, words in ((0.4, "read the results with care"), (0.2, "the queues describe your channels well")):
+        verdict = words if worst < limit else verdict
+    return [*lines, f"  the mean differs by at most {100 * worst:.0f} %: {verdict}"]
+
+
+def latencies(log: Log, episodes: int, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Times to settlement in seconds of the log by channel: as logged, and as simulated with the logged routing."""
+    env, policy = RecordedRouting(log, True, episodes), AsLogged()
+    observations = env.reset(seed)
+    policy.begin_episode(env)
+    rows = np.concatenate(env.window_rows)
+    channel, latency, over = [], [], False
+    while not over:
+        observations, _, dones, info = env.step(policy(observations))
+        sent = info["details"]["dispatched"]
+        channel.append(info["details"]["action"][sent])
+        latency.append(info["details"]["latency_ms"][sent])
+        over = bool(dones.all())
+    channel, latency = np.concatenate(channel), 0.001 * log.speed * np.concatenate(latency)
+    logged, simulated = {}, {}
+    for c, name in enumerate(env.constants.channel_names):
+        own = log.latency[rows[log.channel[rows] == c]]
+        own, made = own[np.isfinite(own)], latency[channel == c]
+        if len(own) and len(made):
+            logged[name], simulated[name] = own, made
+    return logged, simulated
+
+
+# --- the classical rules ----------------------------------------------------------------------------------------------
+
+
+def recorded_baselines(env: RecordedRouting, **budget: int) -> dict[str, Policy]:
+    """The classical rules by name, tuned on the training days of the environment's log, and, where the log tells the
+    channels, the routing as logged. budget: of `tuned_on`."""
+    k = env.constants
+    parameters = tuned_on(env.log, env.difficulty, **{**TUNING, **budget})
+    rules: dict[str, Policy] = {"uniform random": UniformRandom(k), "round robin": RoundRobin(k)}
+    rules[f"always {k.channel_names[0]}"] = Always(0)
+    rules["greedy cheapest"], rules["shortest expected delay"] = GreedyCheapest(k), ShortestExpectedDelay(k)
+    rules["join shortest queue, own"] = OwnJoinShortestQueue(k)
+    rules["join shortest queue, global"] = GlobalJoinShortestQueue(k)
+    rules |= {name: TUNED[name](k, values) for name, values in parameters.items()}
+    return rules if env.log.channel is None else {"as logged": AsLogged(), **rules}
+
+
+@functools.lru_cache(maxsize=4)
+def tuned_on(log: Log, difficulty: str, generations: int, candidates: int, episodes: int) -> dict[str, list[float]]:
+    """Parameters of the rules, tuned on windows of the training part alone. The same log is tuned on once."""
+    env = RecordedRouting(log, False, candidates * episodes, difficulty)
+    return {name: tune_rule(rule, env, generations, candidates) for name, rule in TUNED.items()}
+
+
+def tune_rule(rule: type[Rule], env: RecordedRouting, generations: int, candidates: int) -> list[float]:
+    """The cross-entropy method of baselines.py on any stacked environment: parameters with the best mean return.
+
+    Each candidate plays num_envs / candidates copies; all meet the same episodes, each generation new ones.
+    """
+    rng, k, episodes = np.random.default_rng(0), env.constants, env.num_envs // candidates
+    mean, sd = (np.array(values) for values in rule.prior(k))
+    floor, kept, means = 0.05 * sd, max(2, round(0.2 * candidates)), []
+    for generation in range(generations):
+        points = mean + sd * rng.standard_normal((candidates, mean.size))  # (P, d)
+        points[0] = mean
+        seeds = TUNING_SEED + generation * episodes + np.arange(episodes)
+        policy = rule(k, np.repeat(points, episodes, axis=0), seed=generation)
+        score = play(env, policy, np.tile(seeds, candidates).tolist())["team_return"].reshape(candidates, -1).mean(1)
+        elite = points[np.argsort(-score)[:kept]]
+        mean, sd = 0.3 * mean + 0.7 * elite.mean(axis=0), np.maximum(0.3 * sd + 0.7 * elite.std(axis=0), floor)
+        means.append(mean)
+    return np.mean(means[-max(1, generations // 3) :], axis=0).tolist()
+
+

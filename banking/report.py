@@ -1,0 +1,115 @@
+"""What the banking results are called and how they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.experiment.cli import Report
+from core.experiment.tables import AFTER, BEFORE, Results
+
+CHANNELS = ("internal", "external", "blockchain")
+LATENCY_TARGET_MS, RISK_LIMIT_PERCENT = 100.0, 5.0
+
+
+def decisions_table(steps: Sequence[Mapping[str, Any]]):
+    """One evaluated episode for an operations person: a row per step and router that had something to send."""
+    import pandas as pd
+
+    rows = []
+    for number, step in enumerate(steps):
+        shared = {"portfolio_risk_percent": 100 * float(step["risk"])}
+        shared |= {f"{name}_queue_ms": step["workload_ms"][c] for c, name in enumerate(CHANNELS)}
+        for router in np.flatnonzero(step["pending"]):
+            row = {"time_ms": 10 * number, "router": router, "pending": step["pending"][router]}
+            row |= {"channel": CHANNELS[step["action"][router]], "accepted": bool(step["dispatched"][router])}
+            rows.append(row | {name: step[name][router] for name in ("amount", "latency_ms")} | shared)
+    return pd.DataFrame(rows).round(3)
+
+
+def draw(folder: Path, results: Results) -> None:
+    """Three pictures: the learning curve; latency, risk and fees; one evaluated episode."""
+    from core.experiment import plotting
+
+    before, after = (results.mean(policy, "latency_ms") for policy in (BEFORE, AFTER))
+    name = f"{results.algorithm.upper()}, {results.episodes} training episodes"
+    plotting.learning_curve(
+        folder / "learning_curve.png",
+        results.curves("latency_ms"),
+        {label: results.mean(label, "latency_ms") for label in results.baselines},
+        title=f"{name}: a transaction takes {before:.0f} ms before, {after:.0f} ms after",
+        unit="mean latency of an episode, ms",
+        log=True,
+    )
+
+    def change(metric: str, number: str) -> str:
+        return " → ".join(number.format(results.mean(policy, metric)) for policy in (BEFORE, AFTER))
+
+    # Rules that overload a channel would hide the others: their latency is in the learning curve and in summary.csv.
+    labels = [label for label in results.ranked("latency_ms") if results.mean(label, "latency_ms") < 1.5 * before]
+
+    def panel(title: str, metric: str, unit: str, number: str, limit: tuple[str, float] | None = None):
+        values = [results.mean(label, metric) for label in labels]
+        errors = [results.interval(label, metric) for label in labels]
+        return plotting.Panel(title, unit, values, errors, limit, number=number)
+
+    plotting.bar_panels(
+        folder / "before_after.png",
+        [results.title(label) for label in labels],
+        [
+            panel("Latency", "latency_ms", "ms", "{:.0f}", ("target 100", LATENCY_TARGET_MS)),
+            panel("Risk above 5 %", "risk_violation_percent", "% of the time", "{:.2f}"),
+            panel("Fees", "cost_per_transaction", "$ a transaction", "{:.3f}"),
+        ],
+        title=f"Latency {change('latency_ms', '{:.0f}')} ms, time above 5 % risk "
+        f"{change('risk_violation_percent', '{:.2f}')} %, fees ${change('cost_per_transaction', '{:.2f}')}",
+    )
+    draw_episode(folder / "episode.png", results.steps)
+
+
+def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
+    """Queues, latency and portfolio risk in one evaluated episode."""
+    from core.experiment import plotting
+
+    seconds = 0.01 * np.arange(len(steps))
+    workload = np.array([step["workload_ms"] for step in steps])  # (T, C)
+    risk = 100 * np.array([float(step["risk"]) for step in steps])
+    action, latency = (np.array([step[name] for step in steps]) for name in ("action", "latency_ms"))  # (T, N)
+    by_channel = {}
+    for c, channel in enumerate(CHANNELS):
+        mine = np.where((action == c) & np.isfinite(latency), latency, np.nan)
+        counted = np.isfinite(mine).sum(axis=1)
+        by_channel[channel] = np.where(counted > 0, np.nansum(mine, axis=1) / np.maximum(counted, 1), np.nan)
+    panels = [
+        plotting.Panel("Work waiting in each channel", "ms", {c: workload[:, i] for i, c in enumerate(CHANNELS)}),
+        plotting.Panel(
+            "Latency of transactions, by channel",
+            "ms",
+            by_channel,
+            limit=("target\n100 ms", LATENCY_TARGET_MS),
+            points=True,
+        ),
+        plotting.Panel("Portfolio risk", "%", {"all channels": risk}, limit=("limit\n5 %", RISK_LIMIT_PERCENT)),
+    ]
+    mean = np.nanmean(latency)
+    title = f"One unseen episode after the training: {mean:.0f} ms on average, risk at most {risk.max():.1f} %"
+    plotting.time_panels(path, seconds, panels, title=title, xlabel="seconds")
+
+
+REPORT = Report(
+    metric="latency_ms",
+    columns=(
+        ("latency, ms", "latency_ms", "{:.1f}"),
+        ("risk > 5 %, % of time", "risk_violation_percent", "{:.2f}"),
+        ("$ a transaction", "cost_per_transaction", "{:.3f}"),
+        ("team reward", "team_return", "{:.0f}"),
+    ),
+    gaps=(("latency_ms", "faster", "slower"), ("cost_per_transaction", "cheaper", "dearer")),
+    rivals=("local index", "global index"),
+    steps_name="decisions",
+    steps_table=decisions_table,
+    draw=draw,
+)

@@ -1,0 +1,13 @@
+"""What runs an algorithm. Nothing here knows one: teams and environments arrive as arguments.
+
+Read the files in this order; each needs only those before it:
+
+1. ``vector_env.py``: copies of an environment side by side (``VectorEnv``), and what an environment may return.
+2. ``episodes.py``: E episodes from reset to the last end; the one place where "done" is split in two.
+3. ``training.py``: the training loop, ``train``.
+4. ``evaluation.py``: ``evaluate`` on unseen episodes, intervals, paired differences.
+5. ``env_check.py``: what an environment must keep to, checked before every training.
+6. ``checkpoint.py``: files that a crash cannot halve, and their reading.
+7. ``distributed.py``: the same training shared out over processes (``torchrun``).
+8. ``cli.py``, ``runs.py``, ``results.py``, ``tables.py``, ``plotting.py``: what the scripts of both problems share.
+"""

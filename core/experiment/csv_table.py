@@ -1,0 +1,240 @@
+"""A user's CSV file, read so that whatever cannot be used is told with its line number, many lines at once.
+
+Both problems read recorded data with this: `read_csv`, then one `numbers`, `times`, ... a column, each of which notes
+what is wrong in a `Complaints`, and at the end `Complaints.refuse`.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHOWN = 10  # bad lines told in full
+YEARS = (1970, 2100)  # a year outside is a typing error
+TIME = (
+    r"^(\d{4}-\d{2}-\d{2})"  # date
+    r"(?:[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?))?"  # time of day
+    r" ?(Z|UTC|[+-]\d{2}(?::?\d{2})?)?$"  # time zone
+)
+
+
+@dataclass
+class Complaints:
+    """What is wrong in a file, by line."""
+
+    path: str | Path
+    found: dict[int, str] = field(default_factory=dict)  # line -> the first thing wrong with it
+
+    def add(self, lines: Any, values: Any, text: str) -> None:
+        """Note `text` for these lines; {!r} in it becomes the line's value."""
+        for line, value in zip(lines, values, strict=True):
+            self.found.setdefault(int(line), text.format(value))
+
+    def refuse(self) -> None:
+        """Raise a ValueError that lists the bad lines, if there are any."""
+        if not self.found:
+            return
+        lines = sorted(self.found)
+        shown = [f"  line {line}: {self.found[line]}" for line in lines[:SHOWN]]
+        more = [f"  ... and {len(lines) - SHOWN} more lines"] if len(lines) > SHOWN else []
+        head = f"{self.path}: {counted(len(lines), 'line')} cannot be used:"
+        raise ValueError("\n".join([head, *shown, *more, "correct these lines, or leave them out"]))
+
+
+@dataclass
+class Table:
+    """The columns of a CSV file as text, without the blanks around it. `lines[k]` is where row k ends in the file."""
+
+    path: Path
+    columns: dict[str, Any]  # name -> pandas Series of str
+    lines: np.ndarray  # (rows,)
+    ignored: list[str]  # columns that nobody asked for
+    blank: int  # empty lines that were skipped
+    repeats: np.ndarray  # (rows,) bool: the same text in every column as an earlier row
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def keep(self, rows: np.ndarray) -> Table:
+        """These rows (bool) alone."""
+        columns = {name: values[rows].reset_index(drop=True) for name, values in self.columns.items()}
+        return Table(self.path, columns, self.lines[rows], self.ignored, self.blank, self.repeats[rows])
+
+
+def read_csv(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
+    """The named columns of a CSV file with a header, in any order; others are ignored.
+
+    Raises FileNotFoundError, or ValueError for what is no such file: empty, no text, another separator, a column that
+    is missing or there twice, rows of other lengths than the header.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    _require_text(path)
+    wanted, complaints = [*required, *optional], Complaints(path)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file)
+        try:
+            header = next(rows, [])
+            places = _places(path, header, required, wanted)
+            values: list[list[str]] = [[] for _ in places]
+            lines, repeats, seen, blank = [], [], set(), 0
+            for row in rows:
+                if not any(map(str.strip, row)):
+                    blank += 1
+                    continue
+                if len(row) != len(header):
+                    need = f"{{}} fields, the header has {len(header)}"
+                    complaints.add([rows.line_num], [len(row)], f"{need}: look for a missing comma or quote")
+                    continue
+                for column, place in zip(values, places.values(), strict=True):
+                    column.append(row[place].strip())
+                lines.append(rows.line_num)
+                key = hash(tuple(row))
+                repeats.append(key in seen)
+                seen.add(key)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not text in UTF-8 ({error}); save it again as 'CSV UTF-8'") from None
+        except csv.Error as error:
+            raise ValueError(f"{path}: line {rows.line_num}: not CSV ({error}); export it as CSV again") from None
+    complaints.refuse()
+    if not lines:
+        raise ValueError(f"{path}: no row was found under the header; give a row for every record")
+    columns = {name: pd.Series(column, dtype=object) for name, column in zip(places, values, strict=True)}
+    ignored = [name.strip() for name in header if _plain(name) not in wanted]
+    return Table(path, columns, np.array(lines), ignored, blank, np.array(repeats))
+
+
+def _require_text(path: Path) -> None:
+    with open(path, "rb") as file:  # FileNotFoundError and IsADirectoryError say enough themselves
+        start = file.read(4096)
+    if not start.strip():
+        raise ValueError(f"{path}: the file is empty; give a header and rows")
+    if start[:2] == b"PK" or start[:4] == b"\xd0\xcf\x11\xe0":
+        raise ValueError(f"{path}: a workbook (or an archive) was found, not a CSV file; save the sheet as 'CSV UTF-8'")
+    if b"\0" in start:
+        raise ValueError(f"{path}: not a CSV file (binary, or text in UTF-16); save it as 'CSV UTF-8'")
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower()
+
+
+def _places(path: Path, header: list[str], required: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:
+    """Column name -> its place in the header."""
+    names = [_plain(name) for name in header]
+    found = ", ".join(map(repr, header[:20])) or "none"
+    form = f"the first line must name {', '.join(required)}"
+    for separator in ";\t|":
+        if len(header) == 1 and separator in header[0]:
+            raise ValueError(f"{path}: the columns are separated by {separator!r}; save the file with commas; {form}")
+    missing = [name for name in required if name not in names]
+    if missing:
+        close = [f"{name!r} for {match[0]!r}" for name in missing
+                 if (match := difflib.get_close_matches(name, names, n=1))]  # fmt: skip
+        hint = f"; is {', '.join(close)} meant? rename it" if close else f"; {form}"
+        one = "the column" if len(missing) == 1 else "the columns"
+        raise ValueError(f"{path}: {one} {', '.join(missing)} cannot be found; the first line has {found}{hint}")
+    twice = [name for name in wanted if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path}: the column {twice[0]!r} is there {names.count(twice[0])} times; keep one of them")
+    return {name: names.index(name) for name in wanted if name in names}
+
+
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+
+def texts(table: Table, column: str, complaints: Complaints) -> Any:
+    """A column of names, pandas Series of str; empty ones are complained of."""
+    values = table.columns[column]
+    bad = (values == "").to_numpy()
+    complaints.add(table.lines[bad], values[bad], f"{column} is empty: write its name")
+    return values
+
+
+def numbers(
+    table: Table, column: str, complaints: Complaints, wanted: str, *, positive: bool = False, empty: bool = False
+) -> np.ndarray:
+    """A column of finite numbers >= 0 (or > 0), (rows,) floats. `empty`: nothing is allowed, and becomes NaN."""
+    import pandas as pd
+
+    text = table.columns[column]
+    values = pd.to_numeric(text, errors="coerce").to_numpy(dtype=float)
+    nothing = (text == "").to_numpy()
+    unreadable = ~np.isfinite(values)
+    for bad, what in (
+        (nothing & (not empty), f"{column} is empty: {wanted}"),
+        (unreadable & ~nothing, f"{column} is {{!r}}, no number: {wanted}, with a point for decimals"),
+        (values < 0, f"{column} is {{!r}}, negative: {wanted}"),
+        ((values == 0) & positive, f"{column} is {{!r}}: {wanted}"),
+    ):
+        complaints.add(table.lines[bad], text[bad], what)
+    return values
+
+
+def booleans(table: Table, column: str, complaints: Complaints) -> np.ndarray:
+    """A column of 0/1, true/false or yes/no, (rows,) bool."""
+    text = table.columns[column]
+    words = text.str.lower()
+    yes = words.isin(["1", "true", "yes"]).to_numpy()
+    bad = ~yes & ~words.isin(["0", "false", "no"]).to_numpy()
+    complaints.add(table.lines[bad], text[bad], f"{column} is {{!r}}: write 0 or 1")
+    return yes
+
+
+def times(table: Table, names: Sequence[str], complaints: Complaints, empty: Sequence[str] = ()) -> list[Any]:
+    """Columns of dates or times, all in one time zone (or all without) -> pandas Series of local times as written.
+
+    Columns in `empty` may lack a time in some rows (NaT).
+    """
+    import pandas as pd
+
+    parsed, zones, lines = [], [], []
+    for name in names:
+        text = table.columns[name]
+        parts = text.str.extract(TIME)
+        clock = parts[1].fillna("00:00")
+        clock = clock.where(clock.str.len() > 5, clock + ":00")
+        when = pd.to_datetime(parts[0] + "T" + clock, errors="coerce", format="ISO8601")
+        nothing = (text == "") & (name in empty)
+        bad = (when.isna() & ~nothing).to_numpy()
+        wanted = "write YYYY-MM-DD, if needed with HH:MM:SS after it"
+        complaints.add(table.lines[bad], text[bad], f"{name} is {{!r}}, no date: {wanted}")
+        odd = (~when.dt.year.between(*YEARS) & when.notna()).to_numpy()
+        complaints.add(table.lines[odd], text[odd], f"{name} is {{!r}}: its year is not from {YEARS[0]} to {YEARS[1]}")
+        there = when.notna().to_numpy()
+        zone = parts[2].replace({"Z": "+00:00", "UTC": "+00:00"}).fillna("no time zone")
+        zones.append(zone[there])
+        lines.append(table.lines[there])
+        parsed.append(when)
+    _one_zone(pd.concat(zones), np.concatenate(lines), complaints)
+    return parsed
+
+
+def _one_zone(zones: Any, lines: np.ndarray, complaints: Complaints) -> None:
+    if zones.nunique() < 2:
+        return
+    usual = zones.value_counts().index[0]
+    other = (zones != usual).to_numpy()
+    text = f"mixed time zones: {{}} here, {usual} in most lines: write all times in one zone, or all without"
+    complaints.add(lines[other], zones[other], text)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def counted(number: int, noun: str) -> str:
+    """'1 line', '1,200 lines'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def some(items: Iterable[Any], most: int = 5) -> str:
+    """The first few of many: 'a, b, c and 4 more'."""
+    items = [str(item) for item in items]
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -1,0 +1,109 @@
+"""E episodes side by side, from the reset to the end of the last one. Training and evaluation share this.
+
+Here, and nowhere else, an environment's ``dones`` become ``terminated`` (nothing follows) and ``truncated`` (cut by the
+clock), and it is decided who is still ``active``.
+
+Shapes: E environments, N agents, O observation, A action, S state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from core.base_agent import Transition
+from core.experiment.vector_env import as_array, as_truncated, reset, unpack_step
+
+
+class Episodes:
+    """What is seen now, who is still active, and what each episode brought so far.
+
+    Args:
+        env: an environment with the axis E (see ``as_stacked``).
+        seeds: E seeds, one an episode.
+        count: episodes that count, the first ones of the E; the others are never active. All by default.
+        with_state: read ``env.state()`` too.
+    """
+
+    def __init__(self, env: Any, seeds: Sequence[int], count: int | None = None, with_state: bool = False):
+        self.env, self.with_state = env, with_state
+        self.shape = (env.num_envs, env.num_agents)
+        active = np.zeros(self.shape, bool)
+        active[:count] = True
+        self._set_active(active)
+        self.returns = np.zeros(env.num_envs)  # rewards summed over agents and time
+        self.lengths = np.zeros(env.num_envs, int)  # steps
+        self.metrics: list[dict[str, float]] = [{} for _ in range(env.num_envs)]
+        self.steps = 0
+        first = reset(env, [int(seed) for seed in seeds])
+        self.observations = self._checked("observations", first, (*self.shape, env.observation_space_size))
+        self.states, self.masks = self._extras()
+
+    def _set_active(self, active: np.ndarray) -> None:
+        """Who is active, (E, N), and what follows from it; it changes seldom, so it is not worked out every step."""
+        self.active, self.alive = active, active.any(axis=1)  # (E, N), (E,)
+        self.running = int(np.count_nonzero(self.alive))  # episodes that are not over
+        self.everybody = bool(active.all())
+
+    def step(self, actions: np.ndarray) -> tuple[Transition, dict[str, Any]]:
+        """Take one step with the actions (E, N) or (E, N, A). Returns what happened, and the environment's info."""
+        observations, rewards, dones, info = unpack_step(self.env.step(actions))
+        self.steps += 1
+        before, active, alive = (self.observations, self.states, self.masks), self.active, self.alive
+        self.observations = self._checked("observations", observations, before[0].shape)
+        if not self.everybody:  # whatever an environment pays to those who have finished
+            rewards = np.where(active, as_array("rewards", rewards, self.shape), np.float32(0.0))
+        rewards = self._checked("rewards", rewards, self.shape)
+        # Only who was active can end. A clock that says "truncated" ends the episode even if dones does not.
+        truncated = active & as_truncated(info, self.shape)
+        terminated = active & as_array("dones", dones, self.shape, bool) & ~truncated
+        self.states, self.masks = self._extras()
+        self.returns += rewards.sum(axis=1, dtype=float)
+        self.lengths += alive
+        ended = terminated | truncated
+        if ended.any():
+            self._set_active(active & ~ended)
+            self._read_metrics(info.get("episode_metrics") or {}, np.flatnonzero(alive & ~self.alive))
+        transition = Transition(
+            observations=before[0],
+            actions=actions,
+            rewards=rewards,
+            next_observations=self.observations,
+            terminated=terminated,
+            truncated=truncated,
+            active=active,
+            states=before[1],
+            next_states=self.states,
+            action_masks=before[2],
+            next_action_masks=self.masks,
+        )
+        return transition, info
+
+    def _extras(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """states (E, S) and action masks (E, N, A), where they are used."""
+        env, states, masks = self.env, None, None
+        if self.with_state:
+            states = self._checked("state()", env.state(), (self.shape[0], env.state_size))
+        if hasattr(env, "action_masks"):
+            masks = as_array("action_masks()", env.action_masks(), (*self.shape, env.action_space_size), bool)
+        return states, masks
+
+    def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+        array = as_array(name, value, shape)
+        # A sum is finite unless an entry is not (or it overflows): the cheap look before the exact one.
+        if not math.isfinite(array.sum()) and not np.isfinite(array).all():
+            where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
+            raise ValueError(
+                f"{name}{list(where)} is {array[where]} after {self.steps} steps; the environment must "
+                "return finite numbers"
+            )
+        return array
+
+    def _read_metrics(self, metrics: dict[str, Any], ended: np.ndarray) -> None:
+        for name, values in metrics.items():
+            values = np.broadcast_to(np.asarray(values, float), self.shape[:1])  # one number, or (E,)
+            for e in ended:
+                self.metrics[e][name] = float(values[e])

@@ -1,0 +1,212 @@
+"""How good a policy is, on episodes that training never saw.
+
+Episode k has the seed 10_000 + k whatever the policy, so that every policy meets the same demand or traffic (common
+random numbers), and two policies are compared pair by pair: the differences vary far less than the returns do.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from core.base_agent import AgentTeam, BaseAgent, as_team
+from core.experiment.episodes import Episodes
+from core.experiment.vector_env import as_stacked
+
+EVALUATION_SEED = 10_000  # of the first episode; training seeds begin at 1_000_000
+KEYS = ("episode", "seed")  # columns that are no metric
+
+Policy = AgentTeam | Sequence[BaseAgent] | Callable[[np.ndarray], np.ndarray]
+
+
+def evaluate(env: Any, policy: Policy, episodes: int, seed: int = EVALUATION_SEED, *, greedy: bool = True):
+    """Run ``policy`` for whole episodes, without learning and without touching anybody's randomness.
+
+    Args:
+        env: plain or stacked (faster); it is reset, so give it another one than a training that is under way inside an
+            episode. Between the rounds of ``train`` every environment is free.
+        policy: a team (or a list of agents), or a function from observations to actions. It meets observations
+            (E, N, O) if ``env`` is stacked and (N, O) if not, and if it has ``begin_episode(env)``, that is called
+            after every reset (centralized references and clairvoyant rules look at the environment there).
+        episodes: number of episodes.
+        seed: of episode 0; episode k has ``seed + k``.
+        greedy: False lets a team explore, as in training.
+
+    Returns:
+        pandas.DataFrame, a row an episode: episode, seed, team_return (rewards summed over agents and time), length
+        (steps), and the environment's ``episode_metrics``.
+
+    Raises:
+        ValueError: a number that cannot be, or an environment that breaks the protocol.
+    """
+    import pandas as pd
+
+    if episodes < 1 or seed < 0:
+        raise ValueError(f"expected episodes >= 1 and seed >= 0, found episodes {episodes!r} and seed {seed!r}")
+    stacked, rows = as_stacked(env), []
+    act = _acting(policy, greedy, plain=stacked is not env)
+    with _undisturbed(policy):
+        for first in range(0, episodes, stacked.num_envs):
+            count = min(stacked.num_envs, episodes - first)
+            seeds = range(seed + first, seed + first + stacked.num_envs)
+            running = _begin(env, stacked, policy, seeds, count)
+            while running.running:
+                running.step(act(running))
+            for e in range(count):
+                row = {"episode": first + e, "seed": seeds[e], "team_return": running.returns[e]}
+                rows.append({**row, "length": running.lengths[e], **running.metrics[e]})
+    return pd.DataFrame(rows)
+
+
+def record_episode(env: Any, policy: Policy, seed: int = EVALUATION_SEED) -> list[dict[str, Any]]:
+    """One greedy episode step by step, for pictures and for people.
+
+    Returns:
+        A dictionary a step: everything in info["details"], and "step", "observations" (N, O), "actions", "rewards"
+        (N,) where the details have no such name. Of a stacked environment, its first copy.
+    """
+    stacked, steps = as_stacked(env), []
+    act = _acting(policy, True, plain=stacked is not env)
+    with _undisturbed(policy):
+        running = _begin(env, stacked, policy, range(seed, seed + stacked.num_envs), 1)
+        while running.running:
+            actions = act(running)
+            happened, info = running.step(actions)
+            details = {name: np.asarray(values)[0] for name, values in info.get("details", {}).items()}
+            seen = {"observations": happened.observations[0], "actions": np.asarray(actions)[0]}
+            steps.append({"step": running.steps - 1, **seen, "rewards": happened.rewards[0], **details})
+    return steps
+
+
+def _begin(env: Any, stacked: Any, policy: Policy, seeds: Sequence[int], count: int) -> Episodes:
+    running = Episodes(stacked, seeds, count)
+    if hasattr(policy, "begin_episode"):
+        policy.begin_episode(env)
+    return running
+
+
+def _is_team(policy: Policy) -> bool:
+    return isinstance(policy, AgentTeam) or (isinstance(policy, (list, tuple)) and isinstance(policy[0], BaseAgent))
+
+
+def _acting(policy: Policy, greedy: bool, plain: bool) -> Callable[[Episodes], np.ndarray]:
+    """The policy as a function from running episodes to actions with the axis E."""
+    if _is_team(policy):
+        team = as_team(policy)
+        return lambda now: team.select_actions(now.observations, training=not greedy, action_masks=now.masks)
+    if not callable(policy):
+        raise ValueError(f"policy: expected a team or a function from observations to actions, found {policy!r}")
+    if plain:
+        return lambda now: np.asarray(policy(now.observations[0]))[None]
+    return lambda now: np.asarray(policy(now.observations))
+
+
+@contextmanager
+def _undisturbed(policy: Policy) -> Iterator[None]:
+    """Whatever is drawn inside, the team and the global generators of NumPy and Python go on as if it had not been."""
+    team = as_team(policy) if _is_team(policy) else None
+    own = None if team is None else team.random_state()
+    globally = np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        if team is not None:
+            team.set_random_state(own)
+        np.random.set_state(globally[0])
+        random.setstate(globally[1])
+
+
+# --- intervals --------------------------------------------------------------------------------------------------------
+
+
+class Interval(NamedTuple):
+    """A mean, and half the width of its confidence interval."""
+
+    mean: float
+    half_width: float
+    count: int  # independent samples
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half_width
+
+
+@functools.cache
+def student_t_quantile(degrees: float, probability: float = 0.975) -> float:
+    """Quantile of Student's t distribution (Student 1908), to 4 digits; ``probability`` in (0.5, 1).
+
+    With t = sqrt(degrees) tan(angle), the density of the angle is cos(angle)^(degrees - 1): a smooth function on a
+    bounded interval, which is summed up numerically.
+    """
+    if degrees < 1 or not 0.5 < probability < 1.0:
+        raise ValueError(f"expected degrees >= 1 and 0.5 < probability < 1, found {degrees} and {probability}")
+    angle = np.linspace(0.0, min(np.pi / 2, 12.0 / np.sqrt(degrees)), 20_001)  # beyond 12 deviations is nothing
+    density = np.cos(angle) ** (degrees - 1.0)
+    area = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])  # trapezoids
+    return float(np.sqrt(degrees) * np.tan(np.interp(2.0 * probability - 1.0, area / area[-1], angle)))
+
+
+def half_width(samples: Any, confidence: float = 0.95) -> float:
+    """Half the width of the t interval of the mean of independent samples; NaN for fewer than two."""
+    samples = np.asarray(samples, float)
+    if samples.size < 2:
+        return float("nan")
+    quantile = student_t_quantile(samples.size - 1, 0.5 + confidence / 2)
+    return float(quantile * samples.std(ddof=1) / np.sqrt(samples.size))
+
+
+def interval(samples: Any, confidence: float = 0.95) -> Interval:
+    """Mean and t interval of independent samples; NaN among them (no value in that episode) are left out."""
+    samples = np.asarray(samples, float)
+    samples = samples[~np.isnan(samples)]
+    mean = float(samples.mean()) if samples.size else float("nan")
+    return Interval(mean, half_width(samples, confidence), int(samples.size))
+
+
+def summarize(table: Any, over: str | None = None, confidence: float = 0.95):
+    """Mean and half the 95 % interval of every metric.
+
+    Args:
+        table: from ``evaluate``, or several of them below each other.
+        over: a column that names independent groups, such as "training_seed": the interval is then over the means of
+            the groups, since episodes of one training share its luck.
+
+    Returns:
+        pandas.DataFrame with a row a metric: mean, half_width, count.
+    """
+    import pandas as pd
+
+    if over is not None and over not in table:
+        raise ValueError(f"over: expected one of the columns {', '.join(table.columns)}, found {over!r}")
+    samples = table.select_dtypes("number").drop(columns=[*KEYS, over or "", "training_seed"], errors="ignore")
+    if over is not None:
+        samples = samples.groupby(table[over]).mean()
+    return pd.DataFrame({name: interval(samples[name], confidence)._asdict() for name in samples}).T
+
+
+def paired_difference(table_a: Any, table_b: Any, metric: str = "team_return", confidence: float = 0.95) -> Interval:
+    """Mean and interval of ``a - b`` over episodes that both met: with common random numbers, far narrower.
+
+    Raises:
+        ValueError: the tables hold different episodes, or lack the metric.
+    """
+    for name, table in (("table_a", table_a), ("table_b", table_b)):
+        if metric not in table:
+            raise ValueError(f"{name} has no metric {metric!r}; it has {', '.join(table.columns)}")
+    a, b = table_a.set_index("seed")[metric], table_b.set_index("seed")[metric]
+    if not a.index.is_unique or not b.index.is_unique or set(a.index) != set(b.index):
+        common = len(set(a.index) & set(b.index))
+        raise ValueError(
+            f"the tables must hold the same episodes once each, found {len(a)} and {len(b)} rows with {common} seeds "
+            "in common; evaluate both policies with the same seed and number of episodes"
+        )
+    return interval((a - b.reindex(a.index)).to_numpy(), confidence)

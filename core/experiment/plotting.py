@@ -1,0 +1,344 @@
+"""Pictures of a run. Generic: what they say (titles, labels, colours) comes from the problem's report.
+
+Every function writes one PNG of at least 1000 pixels in width and needs no screen. Colours are those of Okabe and
+Ito (2008), which people with a colour vision deficiency can tell apart.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK)  # yellow is too pale for a line on white
+GREY = "#666666"
+DPI = 120
+WIDTH = 11.0  # inches: 1320 pixels
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small chart: for bars a value per label, for time series an array per name."""
+
+    title: str
+    unit: str
+    values: Sequence[float] | Mapping[str, np.ndarray]
+    errors: Sequence[float] | None = None
+    limit: tuple[str, float] | None = None  # (label, value) of a dashed line that should not be crossed
+    log: bool = False
+    points: bool = False  # time series as dots: one an event, not a line through time
+    number: str = "{:.3g}"  # how a bar's value is written above it
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One training: a value per episode, and greedy evaluations on the way where there are any."""
+
+    episodes: np.ndarray  # (K,)
+    values: np.ndarray  # (K,)
+    evaluated: tuple[np.ndarray, np.ndarray] | None = None  # episodes (M,), means (M,)
+
+
+def learning_curve(
+    path: Path,
+    curves: Sequence[Curve],
+    baselines: Mapping[str, float],
+    *,
+    title: str,
+    unit: str,
+    log: bool = False,
+) -> None:
+    """The training as a running mean over a pale trace; each baseline as a line named at the right.
+
+    The pale trace is that of single episodes, or of the trainings when there are several, which have equal lengths.
+    """
+    window = max(1, len(curves[0].values) // 25)
+    x = curves[0].episodes[window - 1 :]
+    smooth = np.stack([running_mean(curve.values, window) for curve in curves])  # (trainings, K - window + 1)
+    unseen = [curve.evaluated for curve in curves if curve.evaluated is not None and len(curve.evaluated[0])]
+    with _style():
+        figure, (axes,) = _figure(6.0, layout=None)  # by hand: the margin on the right is for the names
+        figure.subplots_adjust(left=0.075, right=0.69, bottom=0.17, top=0.89)
+        if len(curves) == 1:
+            axes.plot(curves[0].episodes, curves[0].values, color=BLUE, alpha=0.15, linewidth=0.7)
+        else:
+            axes.plot(x, smooth.T, color=BLUE, alpha=0.35, linewidth=0.9)
+        name = "training" if len(curves) == 1 else f"mean and each of {len(curves)} trainings"
+        name += f" (running mean of {window} episodes)" if window > 1 else ""
+        axes.plot(x, smooth.mean(axis=0), color=BLUE, linewidth=2.2, label=name)
+        tops = [*baselines.values(), smooth.max()]
+        if unseen:
+            means = np.mean([values for _, values in unseen], axis=0)
+            name = "unseen episodes, without exploration"
+            axes.plot(unseen[0][0], means, "o", color=BLUE, mec=BLACK, markersize=6, label=name, clip_on=False)
+            tops.append(means.max())
+        if log:
+            _log_axis(axes)
+        else:
+            axes.set_ylim(0, 1.15 * max(tops))  # single episodes may reach far above every mean
+        axes.margins(x=0)
+        axes.locator_params(axis="x", integer=True)
+        axes.set(xlabel="training episode", ylabel=unit)
+        colours = {name: SERIES[1:][i % (len(SERIES) - 1)] for i, name in enumerate(baselines)}  # blue is the training
+        for name, value in baselines.items():
+            axes.axhline(value, color=colours[name], linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
+        _name_lines(figure, axes, baselines, colours)
+        _title(figure, title)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.11), ncols=3, frameon=False)
+        _save(figure, path)
+
+
+def stacked_bars(
+    path: Path,
+    labels: Sequence[str],
+    parts: Mapping[str, Sequence[float]],
+    errors: Sequence[float],
+    *,
+    title: str,
+    unit: str,
+) -> None:
+    """One bar a label made of its parts, with the total and its interval at the end.
+
+    Lying bars: the labels are names of policies, which do not fit under standing ones.
+    """
+    with _style():
+        figure, (axes,) = _figure(1.9 + 0.48 * len(labels))
+        rows = _rows(len(labels))
+        start = np.zeros(len(labels))
+        for colour, (part, values) in zip(SERIES, parts.items(), strict=False):
+            axes.barh(rows, values, left=start, height=0.62, color=colour, label=part)
+            start = start + np.asarray(values, dtype=float)
+        errors = np.nan_to_num(errors)  # one episode has no interval
+        axes.errorbar(start, rows, xerr=errors, fmt="none", ecolor=BLACK, capsize=3, linewidth=1.2)
+        for row, total, error in zip(rows, start, errors, strict=True):
+            axes.text(total + error, row, f"  {total:.1f} ± {error:.1f}", va="center")
+        _name_rows(axes, rows, labels)
+        axes.set_xlim(0, float(np.max(start + errors)) * 1.22)
+        axes.set_xlabel(unit)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        _title(figure, title)
+        figure.legend(loc="outside lower center", ncols=len(parts), frameon=False)
+        _save(figure, path)
+
+
+def bar_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel], *, title: str) -> None:
+    """Panels side by side over the same labels: one quantity each, with its interval and its limit."""
+    with _style():
+        figure, grid = _figure(2.0 + 0.42 * len(labels), columns=len(panels))
+        rows = _rows(len(labels))
+        for column, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
+            values = np.asarray(panel.values, dtype=float)
+            errors = np.zeros_like(values) if panel.errors is None else np.nan_to_num(panel.errors)
+            colours = [ORANGE if i == 0 else BLUE if i == 1 else SKY for i in range(len(labels))]
+            axes.barh(rows, values, height=0.62, color=colours)
+            axes.errorbar(values, rows, xerr=errors, fmt="none", ecolor=BLACK, capsize=2.5, linewidth=1.1)
+            if panel.log:
+                axes.set_xscale("log")
+                _plain_numbers(axes.xaxis)
+            for row, value, error in zip(rows, values, errors, strict=True):
+                axes.text(value + error, row, "  " + panel.number.format(value), va="center", fontsize=10.5)
+            _room_at_the_right(axes, values + errors, panel.log)
+            if panel.limit is not None:
+                name, value = panel.limit
+                axes.axvline(value, color=VERMILLION, linewidth=1.4, linestyle="--")
+                axes.text(
+                    value,
+                    1.0,
+                    name,
+                    color=VERMILLION,
+                    ha="center",
+                    va="bottom",
+                    fontsize=10,
+                    transform=axes.get_xaxis_transform(),
+                )
+            axes.set_title(panel.title, loc="left", fontsize=12, pad=20)
+            axes.set_xlabel(panel.unit)
+            _name_rows(axes, rows, labels if column == 0 else [""] * len(labels))
+            axes.grid(axis="y", visible=False)
+            axes.tick_params(axis="y", length=0)
+        _title(figure, title)
+        _save(figure, path)
+
+
+def time_panels(path: Path, time: np.ndarray, panels: Sequence[Panel], *, title: str, xlabel: str) -> None:
+    """Panels below each other over one time axis; a name keeps its colour in all of them."""
+    with _style():
+        figure, grid = _figure(1.3 + 1.75 * len(panels), rows=len(panels))
+        names = list(dict.fromkeys(name for panel in panels for name in panel.values))
+        colours = {name: SERIES[i % len(SERIES)] for i, name in enumerate(names)}
+        drawn = {}
+        for axes, panel in zip(grid, panels, strict=True):
+            for name, series in panel.values.items():
+                style = {"linestyle": "none", "marker": "o", "markersize": 3.2} if panel.points else {"linewidth": 1.5}
+                (line,) = axes.plot(time, series, color=colours[name], **style)
+                drawn.setdefault(name, line)
+            if panel.log:
+                _log_axis(axes)
+            if panel.limit is not None:
+                name, value = panel.limit
+                axes.axhline(value, color=VERMILLION, linewidth=1.3, linestyle="--")
+                axes.text(1.005, value, name, color=VERMILLION, va="center", transform=axes.get_yaxis_transform())
+            if not panel.log and axes.dataLim.ymin >= 0:
+                axes.set_ylim(bottom=0)
+            axes.set_title(panel.title, loc="left", fontsize=12)
+            axes.set_ylabel(panel.unit)
+            axes.margins(x=0.005)
+        for axes in grid[:-1]:
+            axes.tick_params(axis="x", labelbottom=False)
+        grid[-1].set_xlabel(xlabel)
+        figure.align_ylabels()
+        _title(figure, title)
+        figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", frameon=False)
+        _save(figure, path)
+
+
+def _rows(count: int) -> np.ndarray:
+    """Heights of bars from the top; the first two, before and after the training, stand apart from the others."""
+    heights = np.arange(count, 0, -1.0)
+    heights[:2] += 0.4
+    return heights
+
+
+def _name_rows(axes, rows: np.ndarray, labels: Sequence[str]) -> None:
+    axes.set_yticks(rows, labels)
+    for name in axes.get_yticklabels()[:2]:
+        name.set_fontweight("bold")
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean of each `window` neighbours: (K,) -> (K - window + 1,)."""
+    sums = np.cumsum(np.concatenate([[0.0], np.asarray(values, dtype=float)]))
+    return (sums[window:] - sums[:-window]) / window
+
+
+def spread(positions: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
+    """Move positions apart until neighbours are at least `gap` from each other, as little as a few sweeps allow.
+
+    Keeps their order and stays within [low, high] when there is room for all.
+    """
+    order = np.argsort(positions)
+    placed = np.asarray(positions, dtype=float)[order]
+    gap = min(gap, (high - low) / max(1, len(placed) - 1))
+    for _ in range(200):
+        overlap = np.maximum(0.0, gap - np.diff(placed))
+        if not overlap.any():
+            break
+        placed[:-1] -= overlap / 2
+        placed[1:] += overlap / 2
+        placed = np.clip(placed, low, high)
+    for i in range(1, len(placed)):  # what the sweeps left over: upwards, then down from the top edge
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    if len(placed) and placed[-1] > high:
+        placed[-1] = high
+        for i in range(len(placed) - 2, -1, -1):
+            placed[i] = min(placed[i], placed[i + 1] - gap)
+    result = np.empty_like(placed)
+    result[order] = placed
+    return result
+
+
+def _name_lines(figure, axes, baselines: Mapping[str, float], colours: Mapping[str, str]) -> None:
+    """Write each line's name and value in the right margin, apart from each other, tied to its line."""
+    if not baselines:
+        return
+    figure.canvas.draw()  # fixes the limits, so that data coordinates have pixels
+    to_axes = axes.transAxes.inverted()
+    heights = [to_axes.transform(axes.transData.transform((0, value)))[1] for value in baselines.values()]
+    line_height = 11.0 * 1.45 / (figure.get_figheight() * 72 * axes.get_position().height)
+    for (name, value), height, place in zip(
+        baselines.items(), heights, spread(heights, line_height, 0.0, 1.0), strict=True
+    ):
+        axes.plot(
+            [1.0, 1.03], [height, place], color=colours[name], linewidth=1.0, transform=axes.transAxes, clip_on=False
+        )
+        axes.text(
+            1.035,
+            place,
+            f"{name}  {value:.3g}" if value < 1000 else f"{name}  {value:.0f}",
+            color=colours[name],
+            fontsize=11,
+            va="center",
+            transform=axes.transAxes,
+        )
+
+
+def _room_at_the_right(axes, ends: np.ndarray, log: bool) -> None:
+    """Widen the axis so that the numbers at the bars' ends stay inside."""
+    top = float(np.max(ends)) if len(ends) and np.max(ends) > 0 else 1.0
+    if log:
+        low = axes.get_xlim()[0]
+        axes.set_xlim(low, top * (top / low) ** 0.35)
+    else:
+        axes.set_xlim(0, top * 1.32)
+
+
+def _figure(height: float, rows: int = 1, columns: int = 1, layout: str | None = "constrained"):
+    """A figure of the README's width and its axes as a list, row by row."""
+    from matplotlib.figure import Figure  # not pyplot: no global state, no screen, quicker to import
+
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=layout)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex="col" if rows > 1 else False)
+    return figure, list(grid.flat)
+
+
+def _title(figure, title: str) -> None:
+    figure.suptitle(textwrap.fill(title, 96), x=0.01, ha="left", fontweight="bold")
+
+
+def _style():
+    from matplotlib import rc_context
+
+    return rc_context(
+        {
+            "font.size": 12,
+            "text.parse_math": False,  # a dollar is a dollar
+            "axes.titlesize": 13,
+            "figure.titlesize": 14,
+            "axes.grid": True,
+            "grid.color": "#DDDDDD",
+            "grid.linewidth": 0.8,
+            "axes.axisbelow": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": GREY,
+        }
+    )
+
+
+def _log_axis(axes) -> None:
+    axes.set_yscale("log")
+    _plain_numbers(axes.yaxis)
+
+
+def _plain_numbers(axis) -> None:
+    """200 and 500 instead of powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _save(figure, path: Path) -> None:
+    """Write the PNG in one step: a picture is whole or not there."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    temporary = Path(path).with_name(f".{Path(path).name}.tmp")
+    figure.savefig(temporary, format="png", dpi=DPI)
+    os.replace(temporary, path)

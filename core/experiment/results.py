@@ -1,0 +1,168 @@
+"""The folder of one run: all that is needed to read, repeat or continue it.
+
+    <results>/20260131-142501-maddpg-seed0/
+        config.json       what was run: configuration, seed, versions, commit, command
+        progress.csv      a row per training episode
+        evaluation.csv    a row per policy, training seed and evaluated episode
+        summary.csv       a row per policy: mean and 95 % interval of every metric
+        checkpoint.pt     the newest state of the training, and the one before it
+        *.png             pictures
+    <results>/latest      the name of the newest run folder
+
+Every file is written beside its place and moved there in one step, so that a crash leaves the old file or the new
+one and never half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+LATEST = "latest"
+PACKAGES = ("torch", "numpy", "pandas", "matplotlib")
+
+
+class RunFolder:
+    """One run's folder. `create` makes a new one, `find` opens an old one."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, results: str | Path, algorithm: str, seed: int | str) -> RunFolder:
+        """Make `<results>/<date-time>-<algorithm>-seed<seed>/` and name it the newest.
+
+        Raises OSError when `results` cannot be written.
+        """
+        results = Path(results)
+        results.mkdir(parents=True, exist_ok=True)
+        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{algorithm}-seed{seed}"
+        for attempt in range(1, 1000):  # two runs may start within one second
+            path = results / (stem if attempt == 1 else f"{stem}-{attempt}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            write_text(results / LATEST, path.name + "\n")
+            return cls(path)
+        raise OSError(f"no free run folder name: {stem} to {stem}-999 exist in {results}")
+
+    @classmethod
+    def find(cls, results: str | Path, which: str = LATEST) -> RunFolder:
+        """Open a run by "latest", by its folder name inside `results`, or by its path.
+
+        Raises ValueError naming what was looked for and which runs there are.
+        """
+        results = Path(results)
+        name = which
+        if which == LATEST:
+            pointer = results / LATEST
+            if not pointer.is_file():
+                raise ValueError(f"no run to resume: {pointer} does not exist; start a run first, or name a run folder")
+            name = pointer.read_text(encoding="utf-8").strip()
+        for path in (results / name, Path(name)):
+            if name and path.is_dir():
+                return cls(path)
+        known = sorted(entry.name for entry in results.iterdir() if entry.is_dir()) if results.is_dir() else []
+        newest = ", ".join(known[-3:]) if known else "none"
+        raise ValueError(f"no run folder {name!r} in {results}; the newest there: {newest}")
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        write_text(self.path / "config.json", json.dumps(config, indent=2) + "\n")
+
+    def read_config(self) -> dict[str, Any]:
+        """The run's config.json. Raises ValueError when it is missing or not JSON."""
+        path = self.path / "config.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"{self.path} is no run folder: cannot read its config.json ({error.strerror})") from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is damaged: {error}; start a new run with the flags of your choice") from None
+
+    def write_table(self, name: str, table) -> None:
+        """Write a pandas table as `<name>.csv`."""
+        write_text(self.path / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+
+    def read_table(self, name: str):
+        """The table `<name>.csv`, or None where there is none."""
+        import pandas as pd
+
+        path = self.path / f"{name}.csv"
+        return pd.read_csv(path) if path.is_file() else None
+
+    def write_progress(self, history) -> None:
+        """Replace progress.csv by the whole history, a row per training episode."""
+        self.write_table("progress", history)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step; OSError leaves the old file as it was."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # beside it: a move across disks is no single step
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def require_writable(results: str | Path) -> None:
+    """Raise OSError before any work is done when run folders cannot be made in `results`."""
+    results = Path(results)
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"cannot write results to {results}: {reason}; choose another folder with --out") from None
+
+
+def provenance() -> dict[str, Any]:
+    """Where a result comes from: command, versions, commit and platform."""
+    return {
+        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "commit": _commit(),
+        "platform": platform.platform(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    """The commit of this code, with "+changes" when files differ from it; "unknown" outside a git checkout."""
+    folder = Path(__file__).resolve().parent
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=10)
+    return done.stdout.strip()

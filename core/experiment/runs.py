@@ -1,0 +1,321 @@
+"""A run from its flags to its results folder, the same for train.py and demo.py of both problems.
+
+Everything that can be refused is refused before the first episode. Then: evaluate the classical rules and the untrained
+team, train, evaluate again on the same unseen episodes, print the comparison, write tables and pictures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.base_agent import AgentTeam
+from core.experiment import distributed
+from core.experiment.checkpoint import load_checkpoint
+from core.experiment.cli import Options, Problem, RunError, UsageError
+from core.experiment.env_check import check_env
+from core.experiment.evaluation import evaluate, record_episode
+from core.experiment.results import RunFolder, provenance, require_writable
+from core.experiment.signals import Interrupted, StopSignals
+from core.experiment.tables import AFTER, BEFORE, Results, gap_lines, policy_table, summary_table
+from core.experiment.training import Progress, train
+
+COPIES = 125  # episodes evaluated side by side: more are little faster, and take memory
+CURVE_EPISODES = 100  # of each evaluation on the way: enough for a point of the learning curve
+CURRICULUM = ((0.5, "hard"), (0.1, "medium"), (0.0, "easy"))  # from this share of the training on
+# What config.json holds of the flags. A resumed run takes them from there, unless they are given anew and may be.
+STORED = (
+    "algo",
+    "episodes",
+    "seed",
+    "seeds",
+    "num_envs",
+    "difficulty",
+    "curriculum",
+    "data",
+    "eval_every",
+    "eval_episodes",
+    "save_every",
+)
+FIXED = ("algo", "seed", "seeds", "num_envs", "difficulty", "curriculum", "data", "config", "set", "fast")
+
+
+@dataclass
+class Run:
+    """What the parts of one run share."""
+
+    problem: Problem
+    options: Options
+    folder: RunFolder
+    stop: StopSignals
+    evaluation_env: Any
+    say: Callable[[str], None]
+
+    @property
+    def seeds(self) -> list[int]:
+        return self.options.seeds or [self.options.seed]
+
+    def evaluate(self, policy: Any, name: str, seed: int | None = None, greedy: bool = True):
+        """A row an episode of the unseen episodes, with the policy's name and training seed in front."""
+        import pandas as pd
+
+        table = evaluate(self.evaluation_env, policy, self.options.eval_episodes, greedy=greedy)
+        table.insert(0, "policy", name)
+        table.insert(1, "training_seed", pd.array([seed] * len(table), dtype="Int64"))
+        return table
+
+
+def run(problem: Problem, options: Options, stop: StopSignals) -> None:
+    """Do what the flags say. Raises UsageError, RunError, OSError or Interrupted."""
+    device = distributed.start(options.device)
+    try:
+        prepared = prepare(problem, dataclasses.replace(options, device=device), stop)
+        try:
+            results = work(prepared)
+            if distributed.is_main():
+                finish(prepared, results)
+        except Interrupted as stopped:
+            again = f"continue with: python {problem.name}/train.py --resume {prepared.folder.path}"
+            raise Interrupted(stopped.number, f"{stopped.hint}; {again}".removeprefix("; ")) from None
+    finally:
+        distributed.finish()
+
+
+def prepare(problem: Problem, options: Options, stop: StopSignals) -> Run:
+    """Refuse what can be refused, and make the run's folder."""
+    import torch
+
+    main = distributed.is_main()
+    options.out = options.out.resolve()  # so that what is printed can be used from any folder
+    say = (lambda text: print(text, flush=True)) if main and not options.quiet else (lambda text: None)
+    torch.set_num_threads(options.threads)
+    old = None
+    with refusing(UsageError):
+        if options.resume is not None:
+            old = RunFolder.find(options.out, options.resume)
+            problem, options = reopen(problem, options, old)
+        if options.data is not None:
+            options.data = str(Path(options.data).resolve())  # to be found again by a resumption from elsewhere
+        options.num_envs = min(options.num_envs or problem.num_envs[options.algo], options.episodes)
+        training_env, team = build(problem, options, options.seed)
+        check_env(training_env, team)
+        copies = min(COPIES, options.eval_episodes)
+        evaluation_env = problem.make_env(copies, options.difficulty, data=options.data, evaluation=True)
+        problem.baselines(evaluation_env)
+    require_writable(options.out if old is None else old.path)
+    name = f"s{'-'.join(map(str, options.seeds))}" if options.seeds else options.seed
+    folder = old or RunFolder(distributed.share(RunFolder.create(options.out, options.algo, name).path if main else ""))
+    if main and old is None:
+        folder.write_config(run_config(problem, options, team))
+    prepared = Run(problem, options, folder, stop, evaluation_env, say)
+    introduce(prepared, team)
+    return prepared
+
+
+@contextmanager
+def refusing(kind: type[Exception]) -> Iterator[None]:
+    """What the code inside refuses (ValueError), and files it cannot read, become this kind of error."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, IsADirectoryError) as error:
+        raise kind(str(error)) from error
+
+
+def build(problem: Problem, options: Options, seed: int) -> tuple[Any, AgentTeam]:
+    """The training environment and its untrained team. Raises ValueError for what makes no sense."""
+    if "seed" in options.config:
+        raise UsageError(f"config['seed'] {options.config['seed']!r} was found: give --seed or --seeds instead")
+    first = CURRICULUM[-1][1] if options.curriculum else options.difficulty
+    env = problem.make_env(
+        distributed.share_of(options.num_envs), first, seed=seed, data=options.data, **problem.env_options[options.algo]
+    )
+    config = {"action_type": "discrete" if env.discrete_actions else "continuous", "state_size": env.state_size}
+    config |= {**problem.configs[options.algo], **options.config, "seed": seed}
+    make_team = problem.algorithms[options.algo]
+    return env, make_team(
+        env.observation_space_size, env.action_space_size, env.num_agents, config=config, device=options.device
+    )
+
+
+def run_config(problem: Problem, options: Options, team: AgentTeam) -> dict[str, Any]:
+    """All that is needed to repeat a run, for config.json."""
+    hyperparameters = dataclasses.asdict(team.config)
+    del hyperparameters["seed"]  # it is that of the run
+    return {
+        "problem": problem.name,
+        **{name: getattr(options, name) for name in STORED},
+        "device": str(team.device),
+        "threads": options.threads,
+        "env_options": dict(problem.env_options[options.algo]),
+        "hyperparameters": hyperparameters,
+        **provenance(),
+    }
+
+
+def reopen(problem: Problem, options: Options, folder: RunFolder) -> tuple[Problem, Options]:
+    """The problem and the options of an earlier run, so that it goes on exactly as it began."""
+    try:
+        config = folder.read_config()
+        stored = {name: config[name] for name in STORED}
+        algo, hyperparameters, env_options = config["algo"], config["hyperparameters"], config["env_options"]
+    except KeyError as error:
+        raise RunError(f"{folder.path}: config.json has no entry {error}; it is of no run of this version") from None
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    if config["problem"] != problem.name:
+        raise UsageError(f"{folder.path} is a {config['problem']} run: resume it with {config['problem']}/train.py")
+    for name in FIXED:
+        if name in options.given and (name not in stored or getattr(options, name) != stored[name]):
+            flag = "--" + name.replace("_", "-")
+            began = f"the run began with {stored[name]!r}" if name in stored else "a resumed run keeps its own"
+            raise UsageError(f"{flag} together with --resume: {began}; leave {flag} out, or start a new run")
+    kept = {name: value for name, value in stored.items() if name not in options.given}
+    problem = dataclasses.replace(problem, configs={algo: hyperparameters}, env_options={algo: env_options})
+    return problem, dataclasses.replace(options, **kept)
+
+
+def introduce(run: Run, team: AgentTeam) -> None:
+    """Say what will happen."""
+    problem, options = run.problem, run.options
+    if options.demo:
+        run.say(problem.story)
+    who = f"{options.algo.upper()} trains {options.episodes} episodes"
+    how = f"{options.num_envs} at a time, on {team.device}" + (", easy to hard" if options.curriculum else "")
+    seeds = f"for each of the seeds {', '.join(map(str, run.seeds))}" if options.seeds else f"seed {options.seed}"
+    run.say(f"{who} ({how}, {seeds}).")
+    run.say(f"Everybody is judged on the same {options.eval_episodes} unseen episodes ({options.difficulty}).")
+    run.say(f"Results go to {run.folder.path}\n")
+
+
+# --- evaluate, train, evaluate ----------------------------------------------------------------------------------------
+
+
+def work(run: Run) -> Results | None:
+    """Evaluate, train each seed, evaluate again. The first process returns the results, the others None."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    main, started = distributed.is_main(), time.perf_counter()
+    tables = []
+    if main:
+        rules = run.problem.baselines(run.evaluation_env)
+        bar = tqdm(rules.items(), "classical rules", leave=False, disable=True if run.options.quiet else None)
+        tables = [run.evaluate(rule, name) for name, rule in bar]
+        run.say(f"{len(tables)} classical rules evaluated in {time.perf_counter() - started:.0f} s")
+    histories, steps = {}, []
+    for seed in run.seeds:
+        env, team = build(run.problem, run.options, seed)
+        if main:
+            tables.append(run.evaluate(team, BEFORE, seed, greedy=False))
+            say_metric(run, f"before training (seed {seed})", tables[-1])
+        histories[seed] = train_seed(run, env, team, seed)
+        if main:
+            tables.append(run.evaluate(team, AFTER, seed))
+            say_metric(run, f"after training (seed {seed}, {histories[seed]['seconds'].iloc[-1]:.0f} s)", tables[-1])
+            if not steps:
+                single = run.problem.make_env(difficulty=run.options.difficulty, data=run.options.data, evaluation=True)
+                steps = record_episode(single, team)
+    if not main:
+        return None
+    report = run.problem.report
+    evaluation = pd.concat(tables, ignore_index=True)
+    return Results(run.options.algo, run.options.episodes, histories, evaluation, steps, report.labels)
+
+
+def train_seed(run: Run, env: Any, team: AgentTeam, seed: int):
+    """Train one seed, from its checkpoint if there is one -> history. Raises Interrupted when a signal stopped it."""
+    options, stop = run.options, run.stop
+    folder = seed_folder(run, seed)
+    resume = None
+    if options.resume is not None:
+        resume = read_checkpoint(run, folder)
+    every = max(1, options.episodes // 10)
+    eval_every = every if options.eval_every is None else options.eval_every
+
+    def look():
+        return evaluate(run.evaluation_env, team, min(CURVE_EPISODES, options.eval_episodes))
+
+    def set_difficulty(progress: Progress) -> None:
+        env.set_difficulty(next(name for share, name in CURRICULUM if progress.fraction >= share))
+
+    try:
+        with stop.patiently():
+            history = train(
+                env,
+                team,
+                options.episodes,
+                seed,
+                run=folder,
+                evaluate_every=eval_every,
+                evaluation=look if eval_every else None,
+                save_every=every if options.save_every is None else options.save_every,
+                resume=resume,
+                on_round=set_difficulty if options.curriculum else None,
+                stop=lambda: stop.requested is not None,
+                progress=False if options.quiet else run.problem.report.metric,
+            )
+    except (ValueError, FloatingPointError) as error:
+        raise RunError(str(error)) from error
+    if stop.requested is not None:
+        raise Interrupted(stop.requested, f"{len(history)} of {options.episodes} episodes are saved")
+    return history
+
+
+def read_checkpoint(run: Run, folder: RunFolder) -> dict[str, Any] | None:
+    """The state to continue from; None when the run was stopped before its first checkpoint."""
+    try:
+        saved = load_checkpoint(folder.checkpoint)
+    except FileNotFoundError:
+        run.say(f"{folder.path.name}: stopped before its first checkpoint, so it starts from the beginning")
+        return None
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    done = len(saved["history"]["values"]) if "history" in saved else 0
+    if done > run.options.episodes:
+        raise UsageError(f"--episodes {run.options.episodes}: {folder.path.name} has {done} already; give no less")
+    run.say(f"{folder.path.name}: {done} of {run.options.episodes} episodes were done before")
+    return saved
+
+
+def seed_folder(run: Run, seed: int) -> RunFolder:
+    """Where one training saves: the run's folder, or one in it for each of several seeds."""
+    if not run.options.seeds:
+        return run.folder
+    folder = RunFolder(run.folder.path / f"seed{seed}")
+    if distributed.is_main():
+        folder.path.mkdir(exist_ok=True)
+    return folder
+
+
+def say_metric(run: Run, when: str, table: Any) -> None:
+    report = run.problem.report
+    header, metric, number = next(column for column in report.columns if column[1] == report.metric)
+    run.say(f"{when}: {header} {number.format(table[metric].mean())}")
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def finish(run: Run, results: Results) -> None:
+    """Print the comparison, and write tables and pictures."""
+    report, folder = run.problem.report, run.folder
+    folder.write_table("evaluation", results.evaluation)
+    folder.write_table("summary", summary_table(results))
+    folder.write_table(report.steps_name, report.steps_table(results.steps))
+    over = f"over {len(run.seeds)} training seeds" if run.options.seeds else "over the episodes"
+    run.say(
+        f"\n{results.evaluated} unseen episodes ({run.options.difficulty}): mean ± half the 95 % interval; "
+        f"of {BEFORE.upper()} and {AFTER.upper()} {over}\n"
+    )
+    run.say(policy_table(results, report.columns) + "\n")
+    run.say("After training (paired on the same episodes, ± half the 95 % interval):")
+    for line in gap_lines(results, report.rivals, report.gaps):
+        run.say(f"  {line}")
+    if run.options.plots:
+        report.draw(folder.path, results)
+    print(folder.path if run.options.quiet else f"\nResults: {folder.path}\n", flush=True)

@@ -1,0 +1,285 @@
+"""The one training loop, for every algorithm and every environment.
+
+``train`` knows no algorithm: the team acts, is told what happened, and decides itself when to learn. Training goes in
+rounds: E environments are reset with their seeds and run until the last one is over. Evaluations, checkpoints and stops
+fall between rounds, where an environment holds nothing that its next reset does not set anew. So a checkpoint needs no
+environment, and a resumed run continues bit for bit.
+
+Shapes: E environments, N agents.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.base_agent import AgentTeam, BaseAgent, as_team
+from core.experiment import distributed as ranks
+from core.experiment.checkpoint import refuse_other_team, save_checkpoint
+from core.experiment.env_check import check_env
+from core.experiment.episodes import Episodes
+from core.experiment.vector_env import as_stacked
+
+BLOCK = 1_000_000  # seeds of one training, so episodes at most
+RESERVED = range(800, 1000)  # blocks of the seeds for tuning (900_000_000 + k) and validation (800_000_000 + k)
+COUNTS = ("episode", "round", "env_steps", "length")  # whole-number columns of the history
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What ``on_round`` is told."""
+
+    episodes: int  # trained so far
+    total: int  # to be trained in all
+    rounds: int  # done so far
+    rows: Sequence[Row]  # the history so far, a dictionary an episode
+
+    @property
+    def fraction(self) -> float:
+        """Share of the training that is done, 0 to 1: the clock of a curriculum."""
+        return self.episodes / self.total
+
+
+def train(
+    env: Any,
+    agents: AgentTeam | Sequence[BaseAgent],
+    episodes: int,
+    seed: int = 0,
+    *,
+    run: Any = None,
+    evaluate_every: int = 0,
+    evaluation: Callable[[], Any] | None = None,
+    save_every: int = 0,
+    resume: dict[str, Any] | None = None,
+    on_round: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    progress: bool | str = True,
+):
+    """Train ``agents`` in ``env``.
+
+    Args:
+        env: an environment of the documented protocol; with ``num_envs=E`` it runs E episodes a round, else one. A
+            stacked one is stepped until its last episode is over; what it returns for the others is not used. If it
+            takes no seed, NumPy's and Python's global generators are seeded in its stead.
+        agents: a team, or a list of agents that becomes one.
+        episodes: episodes in all, those before a resumption included. If E does not divide them, the surplus episodes
+            of the last round are neither learnt from nor recorded.
+        seed: training episode k gets the environment seed 1_000_000 * (seed + 1) + k (200 blocks that are kept for
+            tuning and validation are skipped), and the team's exploration is seeded from the same block.
+        run: where to save: an object with ``checkpoint`` (a path) and ``write_progress(table)``, such as ``RunFolder``.
+        evaluate_every, evaluation: after so many episodes, and at the end, call ``evaluation()`` -> table. The means of
+            its number columns join that round's last row as evaluation_<name>.
+        save_every: save to ``run`` after so many episodes. The end of the training, and a stop, are always saved.
+        resume: what ``load_checkpoint`` returned: continue there, as if there had been no break.
+        on_round: called before every round, and once more after the last, for instance to set the difficulty.
+        stop: asked after every round; True ends the training early.
+        progress: show a bar, on a terminal only; a string names the metric beside it (default: team_return).
+
+    Returns:
+        pandas.DataFrame, a row an episode: episode, round, env_steps (all so far), team_return (rewards summed over
+        agents and time), length (steps), the environment's episode_metrics, the round's mean losses (NaN when nothing
+        was learnt), the evaluation, and the wall-clock seconds since the training began.
+
+    Raises:
+        ValueError: arguments, an environment or a checkpoint that do not fit; the message says what to do.
+        FloatingPointError: a loss or gradient is not finite; earlier checkpoints are left as they are.
+    """
+    _check_arguments(episodes, seed, evaluate_every, evaluation, save_every)
+    agents = as_team(agents)
+    check_env(env, agents)
+    stacked = as_stacked(env)
+    ranks.require_multiple(episodes, stacked.num_envs)
+    rows = _begin(agents, stacked, seed, resume)
+    started = time.perf_counter() - (rows[-1]["seconds"] if rows else 0.0)
+
+    def tell() -> None:
+        if on_round is not None:
+            on_round(Progress(len(rows), episodes, int(rows[-1]["round"]) + 1 if rows else 0, rows))
+
+    with _Bar(episodes, len(rows), progress) as bar:
+        while len(rows) < episodes:
+            done = len(rows)
+            agents.set_progress(done / episodes)
+            tell()
+            fresh = _play_round(stacked, agents, seed, rows, episodes)
+            for row in fresh:
+                row["seconds"] = time.perf_counter() - started
+            if evaluation is not None and ranks.is_main() and _due(evaluate_every, done, done + len(fresh), episodes):
+                table = evaluation().select_dtypes("number").drop(columns=["episode", "seed"], errors="ignore")
+                fresh[-1].update({f"evaluation_{name}": float(value) for name, value in table.mean().items()})
+            rows += fresh
+            bar.advance(fresh)
+            stopping = ranks.any_rank(stop is not None and stop())
+            last = stopping or len(rows) >= episodes
+            if run is not None and (last or _due(save_every, done, len(rows), episodes)):
+                _save(run, agents, stacked, seed, rows, last)
+            if stopping:
+                break
+    tell()
+    return to_table(rows)
+
+
+def _play_round(env: Any, agents: AgentTeam, seed: int, rows: list[Row], episodes: int) -> list[Row]:
+    """Act, step, observe, until all E episodes are over -> a row an episode, those of the other processes included."""
+    first = len(rows)
+    own = first + ranks.rank() * env.num_envs  # this process's first episode
+    count = min(env.num_envs, episodes - own)
+    losses: list[dict[str, float]] = []
+    now = Episodes(env, episode_seeds(seed, own, env.num_envs), count, with_state=agents.config.state_size > 0)
+    try:
+        while ranks.agreed(now.running, "running episodes"):
+            actions = agents.select_actions(now.observations, training=True, action_masks=now.masks)
+            happened, _ = now.step(actions)
+            learnt = agents.observe(happened)
+            if learnt:
+                losses.append(learnt)
+                _require_finite(learnt)
+    except (ValueError, FloatingPointError) as error:
+        where = f"training stopped in episodes {own} to {own + count - 1}, step {now.steps} (seed {seed})"
+        kind = FloatingPointError if isinstance(error, FloatingPointError) else ValueError
+        raise kind(f"{where}: {error}") from error
+    means = {name: float(np.mean([entry[name] for entry in losses if name in entry])) for name in _names(losses)}
+    fresh = []
+    for e in range(count):
+        row = {"episode": own + e, "round": rows[-1]["round"] + 1 if rows else 0, "env_steps": 0}
+        row |= {"team_return": float(now.returns[e]), "length": int(now.lengths[e])}
+        fresh.append(row | {name: v for name, v in (now.metrics[e] | means).items() if name not in row})
+    fresh = [row for part in ranks.gather(fresh) for row in part]
+    steps = rows[-1]["env_steps"] if rows else 0
+    for row in fresh:
+        steps += row["length"]
+        row["env_steps"] = steps
+    return fresh
+
+
+def episode_seeds(seed: int, first: int, count: int) -> range:
+    """Environment seeds of the training episodes ``first`` to ``first + count - 1`` of the training seed ``seed``."""
+    block = seed + 1 if seed + 1 < RESERVED.start else seed + 1 + len(RESERVED)
+    return range(BLOCK * block + first, BLOCK * block + first + count)
+
+
+def to_table(rows: Sequence[Row]):
+    """The history as a pandas.DataFrame; ``seconds``, the one column that differs from run to run, comes last."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows, columns=_names(rows))
+    return table.astype({name: "int64" for name in COUNTS})
+
+
+def _names(rows: Sequence[dict[str, float]]) -> list[str]:
+    """All keys in the order of their first appearance, ``seconds`` last."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return sorted(names, key="seconds".__eq__)
+
+
+# --- beginning, saving, checking --------------------------------------------------------------------------------------
+
+
+def _begin(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any] | None) -> list[Row]:
+    """Make the team ready: new, or as it was when ``resume`` was saved. Returns the history so far."""
+    agents.begin_rollouts(env.num_envs)
+    rows: list[Row] = []
+    if resume is None:
+        agents.seed(episode_seeds(seed, ranks.rank(), 1)[0])
+    else:
+        expected = _settings(env, seed)
+        if not isinstance(resume, dict) or not {"settings", "agents", "history"} <= resume.keys():
+            raise ValueError(
+                "resume: expected what load_checkpoint returned for a checkpoint of train(), found "
+                f"{sorted(resume) if isinstance(resume, dict) else type(resume).__name__}"
+            )
+        different = [
+            f"{name}: checkpoint {resume['settings'].get(name)}, now {value}"
+            for name, value in expected.items()
+            if resume["settings"].get(name) != value
+        ]
+        if different:
+            raise ValueError(f"resume: the checkpoint is of another training ({'; '.join(different)}); use its values")
+        state = resume["agents"][ranks.rank()]
+        refuse_other_team(state, agents)
+        agents.load_state_dict(state)
+        columns, values = resume["history"]["columns"], resume["history"]["values"].tolist()
+        rows = [dict(zip(columns, row, strict=True)) for row in values]
+    ranks.share_learning(agents)
+    return rows
+
+
+def _settings(env: Any, seed: int) -> dict[str, Any]:
+    return {"seed": seed, "num_envs": env.num_envs, "processes": ranks.world_size()}
+
+
+def _save(run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], last: bool) -> None:
+    """Write the checkpoint and the history; in a distributed training only the first process writes.
+
+    A disk that is full for a while costs no training: only the last save must succeed.
+    """
+    states = ranks.gather(agents.state_dict())
+    if not ranks.is_main():
+        return
+    columns = _names(rows)
+    values = torch.tensor([[row.get(name, math.nan) for name in columns] for row in rows], dtype=torch.float64)
+    history = {"columns": columns, "values": values}
+    try:
+        save_checkpoint(run.checkpoint, {"settings": _settings(env, seed), "agents": states, "history": history})
+        run.write_progress(to_table(rows))
+    except OSError as error:
+        if last:
+            raise
+        warnings.warn(f"not saved after episode {len(rows)} ({error}); the training goes on", stacklevel=3)
+
+
+def _due(every: int, before: int, after: int, total: int) -> bool:
+    """A clock that strikes every ``every`` episodes struck in this round, or the training ended; 0: never."""
+    return every > 0 and (before // every < after // every or after >= total)
+
+
+def _check_arguments(episodes: int, seed: int, evaluate_every: int, evaluation: Any, save_every: int) -> None:
+    """Refuse numbers that cannot be."""
+    allowed = {"episodes": (episodes, 1, BLOCK), "seed": (seed, 0, 10**9)}
+    allowed |= {"evaluate_every": (evaluate_every, 0, BLOCK), "save_every": (save_every, 0, BLOCK)}
+    for name, (value, low, high) in allowed.items():
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or not low <= value <= high:
+            raise ValueError(f"{name}: expected a whole number from {low} to {high}, found {value!r}")
+    if bool(evaluate_every) != (evaluation is not None):
+        raise ValueError(
+            "evaluate_every and evaluation belong together: give both, such as evaluate_every=100, "
+            "evaluation=lambda: evaluate(other_env, agents, 200)"
+        )
+
+
+def _require_finite(losses: dict[str, float]) -> None:
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{name} is {value}; lower learning_rate, or look for huge rewards")
+
+
+class _Bar:
+    """A progress bar with the newest round's mean of one metric and the time left; silent where nobody looks."""
+
+    def __init__(self, total: int, done: int, progress: bool | str):
+        from tqdm import tqdm
+
+        self.metric = progress if isinstance(progress, str) else "team_return"
+        shown = bool(progress) and ranks.is_main()
+        self.bar = tqdm(total=total, initial=done, unit="episode", disable=None if shown else True, leave=False)
+
+    def advance(self, rows: Sequence[Row]) -> None:
+        values = [row[self.metric] for row in rows if self.metric in row]
+        if values and not self.bar.disable:
+            self.bar.set_postfix_str(f"{self.metric} {np.mean(values):.4g}", refresh=False)
+        self.bar.update(len(rows))
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()

@@ -1,0 +1,337 @@
+"""MADDPG: multi-agent deep deterministic policy gradient (Lowe et al. 2017, arXiv 1706.02275).
+
+Each agent has an actor that sees its own observation and, during training only, a critic that sees the observations and
+actions of all agents. The critic's slope in the agent's own action says in which direction to move the actor.
+
+Departures from the paper, each stated again where it happens: exploration noise is added before the sigmoid; discrete
+actions are one-hot everywhere, with straight-through Gumbel gradients; ``actor_objective="team"`` lets all actors climb
+the sum of all critics, for teams whose members bear separate parts of one cost.
+
+Shapes: B batch, E environments, N agents, O observation, A action, S central state, K critics an agent (1, or 2 twins).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
+from core.networks import make_stack
+from core.replay_buffer import Batch, ReplayBuffer
+from core.utils import gumbel_noise, mask_logits, mean_of, soft_update
+
+# --- Config ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class MADDPGConfig(TeamConfig):
+    """Hyper-parameters of MADDPG, on top of those all algorithms share."""
+
+    action_type: str = "continuous"
+    share_parameters: bool = False
+    actor_learning_rate: float | None = None  # Adam's step size for the actors; None: learning_rate
+    critic_hidden_sizes: tuple[int, ...] = ()  # hidden layers of the critics; empty: hidden_sizes
+    actor_objective: str = "own"  # "own": agent i climbs Q_i (the paper); "team": all climb the sum of the Q_j
+    noise_std: float = 1.0  # exploration noise before the sigmoid, times epsilon
+    temperature: float = 1.0  # of the Gumbel-softmax; lower = closer to one-hot, noisier gradients
+    logit_penalty: float = 1e-3  # weight of the squared logits, against saturation
+    learning_starts: int = 1_000  # environment steps before the first update
+    update_every: int = 1  # steps of the (parallel) environments between updates
+    updates_per_step: int = 1  # updates then
+    n_steps: int = 1  # rewards summed before bootstrapping
+    twin_critics: bool = False  # two critics an agent, the smaller target counts (MATD3, arXiv 1910.01465)
+    policy_delay: int = 1  # critic updates for one actor update
+    target_noise: float = 0.0  # noise on the target actions before the sigmoid
+
+    def validate(self) -> None:
+        """Refuse impossible values."""
+        super().validate()
+        self.require("actor_objective", self.actor_objective in ("own", "team"), "'own' or 'team'")
+        for key in ("update_every", "updates_per_step", "n_steps", "policy_delay"):
+            self.require(key, getattr(self, key) >= 1, "an integer of at least 1")
+        for key in ("noise_std", "logit_penalty", "target_noise", "learning_starts"):
+            self.require(key, getattr(self, key) >= 0, "a number of at least 0")
+        self.require("temperature", self.temperature > 0, "a number above 0")
+
+
+# --- Mathematics ------------------------------------------------------------------------------------------------------
+
+
+def gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    """A one-hot sample with the softmax's gradient (Jang et al. 2017, arXiv 1611.01144). (..., A) -> (..., A)"""
+    soft = torch.softmax((logits + noise) / temperature, dim=-1)
+    hard = F.one_hot(soft.argmax(dim=-1), logits.shape[-1]).to(soft)
+    return hard + soft - soft.detach()  # (MADDPG-5) straight through: forward is hard, backward is soft
+
+
+def td_target(rewards: Tensor, discounts: Tensor, terminated: Tensor, next_values: Tensor) -> Tensor:
+    """What a critic should say. A truncated step is not terminated, so it bootstraps. All (B, N) -> (B, N)."""
+    return rewards + discounts * (1.0 - terminated) * next_values  # (MADDPG-2)
+
+
+def critic_loss(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
+    """Squared error, averaged over the batch and summed over critics: each is its own regression.
+
+    q (K, N, B), y (N, B), active (N, B) -> scalar.
+    """
+    errors = (q - y).square() * active
+    return (errors.sum(dim=-1) / active.sum(dim=-1).clamp(min=1.0)).sum()  # (MADDPG-3)
+
+
+def actor_loss(q: Tensor, logits: Tensor, active: Tensor, logit_penalty: float) -> Tensor:
+    """Climb the critics, and keep the logits where the squashing still has a slope.
+
+    q (N, B), logits (N, B, A), active (N, B) -> scalar, a sum over agents whose terms share no parameters.
+    """
+    objective = (-q + logit_penalty * logits.square().mean(dim=-1)) * active  # (N, B)
+    return (objective.sum(dim=-1) / active.sum(dim=-1).clamp(min=1.0)).sum()  # (MADDPG-4)
+
+
+# --- Agent and team ---------------------------------------------------------------------------------------------------
+
+
+class MADDPGAgent(BaseAgent):
+    """One MADDPG agent: a deterministic actor on the local observation."""
+
+    team: MADDPGTeam
+
+    def select_action(
+        self, observation: np.ndarray, training: bool = False, action_mask: np.ndarray | None = None
+    ) -> Any:
+        """See ``BaseAgent.select_action``."""
+        team = self.team
+        with torch.no_grad():
+            logits = team.networks["actor"].member(self.index, team.own_inputs(self.index, observation))  # (1, A)
+            mask = None if action_mask is None else team.tensor(np.asarray(action_mask, dtype=bool)).unsqueeze(0)
+            action = team.actions_from(logits, training, mask)[0].cpu().numpy()
+        return action if team.action_type == "continuous" else int(action)
+
+    def compute_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """This agent's critic loss and actor loss on a batch of joint transitions.
+
+        With ``actor_objective="team"`` the actor loss is this agent's term Q_i of the sum that every actor climbs.
+        """
+        mine = torch.zeros_like(batch.active)
+        mine[:, self.index] = batch.active[:, self.index]
+        return {
+            "critic_loss": self.team.critic_loss(batch, mine),
+            "actor_loss": self.team.actor_loss(batch, mine),
+        }
+
+
+class MADDPGTeam(AgentTeam):
+    """N actors and N centralized critics, each as one stack, and one replay buffer."""
+
+    agent_class = MADDPGAgent
+    config_class = MADDPGConfig
+    config: MADDPGConfig
+
+    def __init__(self, state_dim, action_dim, num_agents, config=None, device=None, devices=None):
+        super().__init__(state_dim, action_dim, num_agents, config, device, devices)
+        c, n = self.config, self.num_agents
+        self.num_critics = 2 if c.twin_critics else 1
+        # Shared parameters: one actor for all; and, for the centralized critic, one trunk with one output an agent.
+        trunk = c.share_parameters and c.centralized
+        critic_inputs = self.central_dim + n * action_dim if c.centralized else self.input_dim + action_dim
+        actor_sizes = (self.input_dim, *c.hidden_sizes, action_dim)
+        critic_sizes = (critic_inputs, *(c.critic_hidden_sizes or c.hidden_sizes), n if trunk else 1)
+        actors = 1 if c.share_parameters else n
+        for name in ("actor", "actor_target"):
+            self.networks[name] = make_stack(actors, actor_sizes, self.generator, self.devices, output_gain=0.1)
+        for name in ("critic", "critic_target"):
+            homes = self.devices[:1] if c.share_parameters else self.devices
+            self.networks[name] = make_stack(actors * self.num_critics, critic_sizes, self.generator, homes)
+            self.networks[name].shared = c.share_parameters or n == 1
+        self.networks["actor_target"].copy_from(self.networks["actor"])
+        self.networks["critic_target"].copy_from(self.networks["critic"])
+        self.add_optimizer("actor", [self.networks["actor"]], c.actor_learning_rate or c.learning_rate)
+        self.add_optimizer("critic", [self.networks["critic"]], c.learning_rate)
+        self.own_action = torch.eye(n, dtype=torch.bool, device=self.device).view(n, n, 1, 1)  # critic i, action i
+        self.steps = 0  # steps of the parallel environments, for update_every
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
+        """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
+        logits = self.networks["actor"](self.agent_inputs(observations)).transpose(0, 1)  # (E, N, A)
+        return self.actions_from(logits, training, masks)
+
+    def actions_from(self, logits: Tensor, training: bool, masks: Tensor | None) -> Tensor:
+        """Turn the actors' outputs (..., A) into actions, with exploration if ``training``."""
+        if self.action_type == "continuous":
+            if training:  # noise before the sigmoid respects the bounds, and stays small near them
+                noise = torch.randn(logits.shape, generator=self.generator, device=self.device)
+                logits = logits + self.config.noise_std * self.epsilon * noise  # (MADDPG-7)
+            return torch.sigmoid(logits)  # (MADDPG-1)
+        if not training:
+            return mask_logits(logits, masks).argmax(dim=-1)
+        # Uniform with probability epsilon, else a draw from the softmax: both are an argmax under Gumbel noise.
+        random = torch.rand(logits.shape[:-1], generator=self.generator, device=self.device) < self.epsilon
+        logits = mask_logits(torch.where(random.unsqueeze(-1), 0.0, logits), masks)
+        return (logits + gumbel_noise(logits.shape, self.generator)).argmax(dim=-1)  # (MADDPG-12)
+
+    # --- learning -----------------------------------------------------------------------------------------------------
+
+    def begin_rollouts(self, num_envs: int) -> None:
+        """Prepare the replay buffer for E parallel environments."""
+        if self.buffer is None or self.buffer.num_envs != num_envs:
+            self.buffer = ReplayBuffer(self.config.buffer_size, num_envs, self.device)
+
+    def observe(self, transition: Transition) -> dict[str, float]:
+        """Store a step; learn when enough is stored and it is time."""
+        if self.buffer is None:
+            self.begin_rollouts(len(transition.rewards))
+        self.buffer.add(transition)
+        self.environment_steps += int(transition.active.any(axis=1).sum())
+        self.steps += 1
+        if self.environment_steps < self.config.learning_starts or self.steps % self.config.update_every:
+            return {}
+        return mean_of([self.update() for _ in range(self.config.updates_per_step)])
+
+    def update(self, batch: Batch | None = None) -> dict[str, float]:
+        """One step of all critics, then of all actors, then of all targets."""
+        c = self.config
+        if batch is None:
+            batch = self.buffer.sample(c.batch_size, self.generator, c.gamma, c.n_steps)
+        loss = self.critic_loss(batch)
+        report = {"critic_loss": float(loss.detach()), "critic_gradient": self.descend("critic", loss)}
+        self.updates += 1
+        if self.updates % c.policy_delay == 0:
+            loss = self.actor_loss(batch)
+            report |= {"actor_loss": float(loss.detach()), "actor_gradient": self.descend("actor", loss)}
+            for name in ("actor", "critic"):  # only after all agents have moved
+                soft_update(
+                    [stack.flat for stack in self.networks[f"{name}_target"].stacks()],
+                    [stack.flat for stack in self.networks[name].stacks()],
+                    c.tau,
+                )  # (MADDPG-6)
+        return report
+
+    def critic_loss(self, batch: Batch, active: Tensor | None = None) -> Tensor:
+        """Loss of the critics of all agents marked in ``active`` (B, N); all living ones by default."""
+        active = batch.active if active is None else active
+        with torch.no_grad():
+            # Every next action comes from that agent's own target policy.
+            next_actions = self.target_actions(batch.next_observations, batch.next_action_masks)  # (N, B, A)
+            next_q = self.q_values("critic_target", batch.next_observations, batch.next_states, next_actions[None])
+            y = td_target(
+                self.config.reward_scale * batch.rewards, batch.discounts, batch.terminated, next_q.amin(dim=0).T
+            )  # (B, N), the smaller twin  (MADDPG-8)
+        q = self.q_values("critic", batch.observations, batch.states, self.stored_actions(batch.actions)[None])
+        return critic_loss(q, y.T, active.T)
+
+    def actor_loss(self, batch: Batch, active: Tensor | None = None) -> Tensor:
+        """Loss of the actors of all agents marked in ``active`` (B, N). The critics are left alone."""
+        active = batch.active if active is None else active
+        logits = self.networks["actor"](self.agent_inputs(batch.observations))  # (N, B, A)
+        pi = self.differentiable_actions(logits, batch.action_masks)  # (N, B, A)
+        if self.config.actor_objective == "own":
+            # Agent i's critic sees i's new action and the others' stored ones, so loss i moves only agent i.
+            stored = self.stored_actions(batch.actions)  # (N, B, A)
+            joint = torch.where(self.own_action, pi[None], stored[None])  # (N, N, B, A)  (MADDPG-11)
+            q = self.q_values("critic", batch.observations, batch.states, joint, frozen=True)[0]  # (N, B)
+        else:
+            # All actions are new, the sum of all critics is climbed: one pass gives every agent its slope. (MADDPG-9)
+            q = self.q_values("critic", batch.observations, batch.states, pi[None], frozen=True)[0]
+        return actor_loss(q, logits, active.T, self.config.logit_penalty)
+
+    def q_values(
+        self, name: str, observations: Tensor, states: Tensor | None, actions: Tensor, frozen: bool = False
+    ) -> Tensor:
+        """Every agent's critics: Q_i(x, a_1..a_n), or Q_i(o_i, a_i) when not centralized.
+
+        Args:
+            name: "critic" or "critic_target".
+            observations: (B, N, O).
+            states: (B, state_size) or None.
+            actions: (1, N, B, A), one joint action shown to all critics; or (N, N, B, A), one for each agent's critic.
+            frozen: let no gradient reach the critics.
+
+        Returns:
+            (K, N, B).
+        """
+        n, k, batch = self.num_agents, self.num_critics, observations.shape[0]
+        critic = self.networks[name]
+        if not self.config.centralized:
+            own = actions[0] if len(actions) == 1 else actions[range(n), range(n)]  # (N, B, A)
+            inputs = torch.cat([self.agent_inputs(observations), own], dim=-1)  # (N, B, O + A)
+        else:
+            joint = actions.transpose(1, 2).flatten(2)  # (1 or N, B, N * A)
+            x = self.central_state(observations, states).unsqueeze(0).expand(len(joint), -1, -1)
+            inputs = torch.cat([x, joint], dim=-1)  # (1 or N, B, S + N * A)
+            if self.config.share_parameters:  # one trunk, one output an agent
+                q = critic(inputs.reshape(1, -1, inputs.shape[-1]), frozen)  # (K, rows, N)
+                q = q.view(k, len(joint), batch, n)
+                return q[:, 0].transpose(1, 2) if len(joint) == 1 else q[:, range(n), :, range(n)].transpose(0, 1)
+        if self.config.share_parameters:  # not centralized: the id in the input tells the agents apart
+            return critic(inputs.reshape(1, n * batch, -1), frozen).view(k, n, batch)
+        if k > 1:
+            inputs = inputs.expand(n, -1, -1).repeat(k, 1, 1)  # twins see the same
+        return critic(inputs, frozen).view(k, n, batch)
+
+    def target_actions(self, observations: Tensor, masks: Tensor | None) -> Tensor:
+        """The target policies' actions, as the critics read them: (B, N, O) -> (N, B, A)."""
+        logits = self.networks["actor_target"](self.agent_inputs(observations))
+        if self.action_type == "continuous":
+            if self.config.target_noise:
+                noise = torch.randn(logits.shape, generator=self.generator, device=self.device)
+                logits = logits + self.config.target_noise * noise.clamp(-2.0, 2.0)  # (MADDPG-10)
+            return torch.sigmoid(logits)
+        # Greedy, like the policy that is evaluated, and one-hot, like the actions in the replay buffer.
+        masks = None if masks is None else masks.transpose(0, 1)
+        return F.one_hot(mask_logits(logits, masks).argmax(dim=-1), self.action_dim).float()
+
+    def differentiable_actions(self, logits: Tensor, masks: Tensor | None) -> Tensor:
+        """The current policies' actions with a gradient to the logits: (N, B, A) -> (N, B, A)."""
+        if self.action_type == "continuous":
+            return torch.sigmoid(logits)
+        masks = None if masks is None else masks.transpose(0, 1)
+        return gumbel_softmax(
+            mask_logits(logits, masks), gumbel_noise(logits.shape, self.generator), self.config.temperature
+        )
+
+    def stored_actions(self, actions: Tensor) -> Tensor:
+        """Replayed actions as the critics read them: (B, N) integers or (B, N, A) floats -> (N, B, A)."""
+        if self.action_type == "discrete":
+            actions = F.one_hot(actions.long(), self.action_dim).float()
+        return actions.transpose(0, 1)
+
+    def extra_state(self) -> dict[str, Any]:
+        """The step clock."""
+        return {"steps": self.steps}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take the step clock back."""
+        self.steps = state["steps"]
+
+
+MADDPGAgent.team_class = MADDPGTeam
+
+
+def create_maddpg_agents(
+    state_dim: int,
+    action_dim: int,
+    num_agents: int,
+    config: dict[str, Any] | None = None,
+    device: str | torch.device | None = None,
+    devices: Sequence[str | torch.device] | None = None,
+) -> MADDPGTeam:
+    """Create a team of MADDPG agents.
+
+    Args:
+        state_dim: size of one agent's local observation (``env.observation_space_size``).
+        action_dim: number of discrete actions or of continuous dimensions (``env.action_space_size``).
+        num_agents: number of agents (``env.num_agents``).
+        config: dictionary of ``MADDPGConfig`` keys.
+        device: "cpu", "cuda", "auto", ...; ``devices`` gives each agent its own.
+
+    Raises:
+        ValueError: a size, key, value or device that cannot be.
+    """
+    return MADDPGTeam(state_dim, action_dim, num_agents, config, device, devices)

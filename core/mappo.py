@@ -1,0 +1,420 @@
+"""MAPPO: multi-agent proximal policy optimization (Yu et al. 2022, arXiv 2103.01955).
+
+Each agent has a stochastic policy on its own observation. During training one centralized critic values the joint
+situation; the advantage of what happened over that value, clipped as in PPO (Schulman et al. 2017, arXiv 1707.06347),
+says which actions to make more likely.
+
+Departures from the paper, each stated again where it happens: the critic of shared parameters has one output an agent
+instead of one pass an agent; continuous actions are Gaussian before a sigmoid, with the exact density.
+
+Shapes: B batch, T time, E environments, N agents, O observation, A action, S central state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
+from core.networks import make_stack
+from core.replay_buffer import RolloutBuffer
+from core.utils import gumbel_noise, mask_logits, masked_mean, mean_of
+
+# --- Config ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class MAPPOConfig(TeamConfig):
+    """Hyper-parameters of MAPPO, on top of those all algorithms share."""
+
+    learning_rate: float = 5e-4
+    critic_learning_rate: float | None = None  # Adam's step size for the critic; None: learning_rate
+    critic_hidden_sizes: tuple[int, ...] = ()  # hidden layers of the critic; empty: hidden_sizes
+    rollout_length: int = 128  # steps T of each environment between updates
+    epochs: int = 10  # passes over a rollout; the paper: 5 to 15
+    minibatches: int = 1  # pieces of a pass; the paper: as few as memory allows
+    gae_lambda: float = 0.95  # 1: return minus value; 0: one-step error
+    clip_range: float = 0.2  # epsilon of the paper: how far the ratio may go
+    value_clip_range: float = 0.2  # the same for the (normalized) value; 0: no clipping
+    huber_delta: float = 10.0  # the value loss is linear beyond this
+    entropy_coefficient: float = 0.01  # weight c of the entropy bonus
+    anneal_entropy: bool = False  # let c fall linearly to 0 over the training
+    normalize_values: bool = True  # critic learns normalized returns
+    normalize_advantages: bool = True  # to mean 0 and deviation 1, once a rollout
+    target_kl: float | None = None  # stop the epochs when the policy has moved this far; None: never
+    initial_log_std: float = -0.5  # log deviation of the first Gaussian policy, before the sigmoid
+    max_grad_norm: float = 10.0
+
+    def validate(self) -> None:
+        """Refuse impossible values."""
+        super().validate()
+        for key in ("rollout_length", "epochs", "minibatches"):
+            self.require(key, getattr(self, key) >= 1, "an integer of at least 1")
+        for key in ("entropy_coefficient", "value_clip_range"):
+            self.require(key, getattr(self, key) >= 0, "a number of at least 0")
+        for key in ("clip_range", "huber_delta"):
+            self.require(key, getattr(self, key) > 0, "a number above 0")
+        self.require("gae_lambda", 0.0 <= self.gae_lambda <= 1.0, "a number in [0, 1]")
+        self.require("target_kl", self.target_kl is None or self.target_kl > 0, "null or a number above 0")
+
+
+# --- Mathematics ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class RolloutBatch:
+    """Steps of a rollout with what GAE made of them, ready for the losses."""
+
+    observations: Tensor  # (B, N, O)
+    actions: Tensor  # (B, N) integers, or (B, N, A) floats before the sigmoid
+    log_probs: Tensor  # (B, N), of acting time
+    advantages: Tensor  # (B, N)
+    returns: Tensor  # (B, N), the critic's targets, normalized
+    values: Tensor  # (B, N), the critic's outputs of acting time, normalized
+    active: Tensor  # (B, N), 0 for agents that had finished before
+    states: Tensor | None = None  # (B, state_size)
+    action_masks: Tensor | None = None  # (B, N, A) bool
+
+
+def generalized_advantages(
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    gamma: float,
+    gae_lambda: float,
+) -> Tensor:
+    """GAE(lambda) of Schulman et al. 2016 (arXiv 1506.02438), with the clock kept apart from the end of the task.
+
+    A terminated step bootstraps nothing; a truncated one bootstraps its true next value; neither lets the advantage of
+    the next episode leak in. All arguments and the result are (T, E, N).
+    """
+    delta = rewards + gamma * (1.0 - terminated) * next_values - values  # (MAPPO-1)
+    carry = gamma * gae_lambda * (1.0 - torch.maximum(terminated, truncated))
+    advantages, running = torch.empty_like(delta), torch.zeros_like(delta[0])
+    for t in reversed(range(len(delta))):
+        running = delta[t] + carry[t] * running  # (MAPPO-2)
+        advantages[t] = running
+    return advantages
+
+
+def policy_loss(ratio: Tensor, advantages: Tensor, active: Tensor, clip_range: float) -> Tensor:
+    """The clipped surrogate, to be minimised: the smaller of the two gains counts. All (B, N) -> scalar."""
+    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
+    return masked_mean(-torch.min(ratio * advantages, clipped * advantages), active)  # (MAPPO-4)
+
+
+def value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, active: Tensor, clip_range: float, delta: float
+) -> Tensor:
+    """Huber loss on normalized values, the larger of clipped and unclipped. All (B, N) -> scalar."""
+    loss = F.huber_loss(values, returns, reduction="none", delta=delta)
+    if clip_range > 0:
+        near = old_values + (values - old_values).clamp(-clip_range, clip_range)
+        loss = torch.max(loss, F.huber_loss(near, returns, reduction="none", delta=delta))  # (MAPPO-5)
+    return masked_mean(loss, active)
+
+
+def squashed_log_prob(raw: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density of a = sigmoid(raw), raw ~ Normal(mean, std), summed over action dimensions. (..., A) -> (...)."""
+    normal = -0.5 * ((raw - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2.0 * math.pi)
+    return (normal - log_sigmoid_slope(raw)).sum(dim=-1)  # (MAPPO-7)
+
+
+def log_sigmoid_slope(raw: Tensor) -> Tensor:
+    """log of the derivative of the sigmoid, a (1 - a), without overflow."""
+    return F.logsigmoid(raw) + F.logsigmoid(-raw)
+
+
+class ValueNormalizer:
+    """Running mean and deviation of the returns, one pair an agent; part of the checkpoint.
+
+    The averages forget slowly and are corrected for their start at zero, as Adam's are.
+    """
+
+    def __init__(self, num_agents: int, device: torch.device, decay: float = 0.99):
+        self.decay = decay
+        self.sums = torch.zeros(3, num_agents, device=device)  # of x, x squared, 1
+
+    def update(self, returns: Tensor, active: Tensor) -> None:
+        """Take in a rollout's returns, (T, E, N)."""
+        count = active.sum(dim=(0, 1))
+        moments = [(returns * active).sum(dim=(0, 1)), (returns.square() * active).sum(dim=(0, 1)), count]
+        self.sums.lerp_(torch.stack(moments) / count.clamp(min=1.0), 1.0 - self.decay)  # 0, 0, 0 if never active
+
+    @property
+    def mean_and_std(self) -> tuple[Tensor, Tensor]:
+        """(N,) each; 0 and 1 before the first update."""
+        if not self.sums[2].any():
+            return torch.zeros_like(self.sums[0]), torch.ones_like(self.sums[0])
+        mean = self.sums[0] / self.sums[2]
+        variance = self.sums[1] / self.sums[2] - mean.square()
+        return mean, variance.clamp(min=1e-4).sqrt()
+
+    def normalize(self, returns: Tensor) -> Tensor:
+        """(..., N) returns -> (..., N) of about mean 0 and deviation 1."""
+        mean, std = self.mean_and_std
+        return (returns - mean) / std  # (MAPPO-8)
+
+    def denormalize(self, values: Tensor) -> Tensor:
+        """The inverse of ``normalize``."""
+        mean, std = self.mean_and_std
+        return values * std + mean
+
+
+# --- Agent and team ---------------------------------------------------------------------------------------------------
+
+
+class MAPPOAgent(BaseAgent):
+    """One MAPPO agent: a stochastic policy on the local observation."""
+
+    team: MAPPOTeam
+
+    def select_action(
+        self, observation: np.ndarray, training: bool = False, action_mask: np.ndarray | None = None
+    ) -> Any:
+        """See ``BaseAgent.select_action``."""
+        team = self.team
+        with torch.no_grad():
+            outputs = team.networks["actor"].member(self.index, team.own_inputs(self.index, observation))  # (1, out)
+            mask = None if action_mask is None else team.tensor(np.asarray(action_mask, dtype=bool)).unsqueeze(0)
+            action = team.to_environment(team.draw(outputs, training, mask))[0].cpu().numpy()
+        return action if team.action_type == "continuous" else int(action)
+
+    def compute_loss(self, batch: RolloutBatch) -> dict[str, Tensor]:
+        """This agent's policy, value and entropy terms on a batch."""
+        mine = torch.zeros_like(batch.active)
+        mine[:, self.index] = batch.active[:, self.index]
+        return self.team.losses(batch, mine)
+
+
+class MAPPOTeam(AgentTeam):
+    """N policies as one stack, one centralized critic, and the rollout they are learning from."""
+
+    agent_class = MAPPOAgent
+    config_class = MAPPOConfig
+    config: MAPPOConfig
+
+    def __init__(self, state_dim, action_dim, num_agents, config=None, device=None, devices=None):
+        super().__init__(state_dim, action_dim, num_agents, config, device, devices)
+        c = self.config
+        # A Gaussian policy has a mean and a log deviation for each action dimension.
+        outputs = 2 * action_dim if c.action_type == "continuous" else action_dim
+        members = 1 if c.share_parameters else num_agents
+        trunk = c.share_parameters and c.centralized  # V(s) has one output an agent
+        critic_inputs = self.central_dim if c.centralized else self.input_dim
+        critic_sizes = (critic_inputs, *(c.critic_hidden_sizes or c.hidden_sizes), num_agents if trunk else 1)
+        make = {"generator": self.generator, "devices": self.devices, "activation": torch.tanh}
+        self.networks["actor"] = make_stack(
+            members, (self.input_dim, *c.hidden_sizes, outputs), output_gain=0.01, **make
+        )
+        self.networks["critic"] = make_stack(members, critic_sizes, output_gain=1.0, **make)
+        self.add_optimizer("actor", [self.networks["actor"]], c.learning_rate, eps=1e-5)
+        self.add_optimizer("critic", [self.networks["critic"]], c.critic_learning_rate or c.learning_rate, eps=1e-5)
+        self.normalizer = ValueNormalizer(num_agents, self.device)
+        self.acting: dict[str, Tensor] = {}  # what the policy knew when it last acted
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
+        """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
+        outputs = self.networks["actor"](self.agent_inputs(observations)).transpose(0, 1)  # (E, N, out)
+        drawn = self.draw(outputs, training, masks)
+        if training:  # the ratio of the update needs the probabilities of this moment, not of a later one
+            self.acting = {"actions": drawn, "log_probs": self.log_prob(outputs, drawn, masks)}
+        return self.to_environment(drawn)
+
+    def draw(self, outputs: Tensor, training: bool, masks: Tensor | None) -> Tensor:
+        """Sample from the policy if ``training``, else take its mode (median, if continuous), before the sigmoid."""
+        if self.action_type == "discrete":
+            logits = mask_logits(outputs, masks)
+            return (logits + gumbel_noise(logits.shape, self.generator) if training else logits).argmax(dim=-1)
+        mean, log_std = self.gaussian(outputs)
+        noise = torch.randn(mean.shape, generator=self.generator, device=self.device) if training else 0.0
+        return mean + log_std.exp() * noise
+
+    def to_environment(self, drawn: Tensor) -> Tensor:
+        """Discrete actions as they are, continuous ones squashed into [0, 1]."""
+        return drawn if self.action_type == "discrete" else torch.sigmoid(drawn)
+
+    def gaussian(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Network outputs (..., 2A) -> mean and log deviation, (..., A) each."""
+        mean, log_std = outputs.chunk(2, dim=-1)
+        return mean, (log_std + self.config.initial_log_std).clamp(-5.0, 2.0)
+
+    def log_prob(self, outputs: Tensor, drawn: Tensor, masks: Tensor | None) -> Tensor:
+        """One log-probability an agent, also when an action has many dimensions. -> (..., N)"""
+        if self.action_type == "continuous":
+            return squashed_log_prob(drawn, *self.gaussian(outputs))
+        log_probs = torch.log_softmax(mask_logits(outputs, masks), dim=-1)
+        return log_probs.gather(-1, drawn.long().unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self, outputs: Tensor, masks: Tensor | None) -> Tensor:
+        """Entropy of the policy; of a squashed Gaussian, estimated from one draw. -> (..., N)"""
+        if self.action_type == "discrete":
+            log_probs = torch.log_softmax(mask_logits(outputs, masks), dim=-1)
+            return -(log_probs.exp() * log_probs).sum(dim=-1)
+        mean, log_std = self.gaussian(outputs)
+        draw = mean + log_std.exp() * torch.randn(mean.shape, generator=self.generator, device=self.device)
+        gaussian = log_std + 0.5 * math.log(2.0 * math.pi * math.e)
+        return (gaussian + log_sigmoid_slope(draw)).sum(dim=-1)  # (MAPPO-10)
+
+    # --- learning -----------------------------------------------------------------------------------------------------
+
+    def begin_rollouts(self, num_envs: int) -> None:
+        """Prepare the rollout of E parallel environments."""
+        if self.buffer is None or self.buffer.num_envs != num_envs:
+            self.buffer = RolloutBuffer(self.config.rollout_length, num_envs, self.device)
+
+    def observe(self, transition: Transition) -> dict[str, float]:
+        """Store a step; learn when the rollout is full."""
+        if not self.acting:
+            raise RuntimeError("MAPPO learns from its own actions: call select_actions(..., training=True) first")
+        if self.buffer is None:
+            self.begin_rollouts(len(transition.rewards))
+        self.buffer.add(transition, **self.acting)
+        self.acting = {}
+        self.environment_steps += int(transition.active.any(axis=1).sum())
+        return self.update() if self.buffer.full else {}
+
+    def update(self, batch: RolloutBatch | None = None) -> dict[str, float]:
+        """Learn from ``batch`` in one step, or from the stored rollout in ``epochs`` passes, and forget it."""
+        if batch is not None:
+            return self.learn(batch)
+        if not len(self.buffer):
+            return {}
+        rollout, reports = self.prepare(), []
+        steps = len(rollout.log_probs)
+        for _ in range(self.config.epochs):
+            order = torch.randperm(steps, generator=self.generator, device=self.device)
+            reports += [self.learn(_rows(rollout, rows)) for rows in order.chunk(self.config.minibatches)]
+            if self.config.target_kl is not None and reports[-1]["kl"] > self.config.target_kl:
+                break
+        self.buffer.clear()
+        return mean_of(reports)
+
+    @torch.no_grad()
+    def prepare(self) -> RolloutBatch:
+        """Turn the stored chunk into a batch of T * E steps with advantages and value targets."""
+        c, f = self.config, self.buffer
+        active, terminated, truncated = f["active"].float(), f["terminated"].float(), f["truncated"].float()
+        outputs = self.rollout_values("observations", "states")  # (T, E, N), normalized
+        values = self.normalizer.denormalize(outputs)  # before GAE
+        # The next value is that of the next row, except where the chunk or an episode ends.
+        next_values = torch.cat([values[1:], values[-1:]])
+        ends = torch.maximum(terminated, truncated).amax(dim=-1) > 0  # (T, E)
+        ends[-1] = True
+        next_values[ends] = self.normalizer.denormalize(self.rollout_values("next_observations", "next_states", ends))
+        advantages = generalized_advantages(
+            c.reward_scale * f["rewards"], values, next_values, terminated, truncated, c.gamma, c.gae_lambda
+        )
+        returns = advantages + values  # (MAPPO-11)
+        if c.normalize_values:
+            self.normalizer.update(returns, active)
+        if c.normalize_advantages:  # once a rollout, over living agents
+            mean = masked_mean(advantages, active)
+            std = masked_mean((advantages - mean).square(), active).sqrt()
+            advantages = (advantages - mean) / (std + 1e-8)  # (MAPPO-9)
+        fields = {
+            "observations": f["observations"],
+            "actions": f["actions"],
+            "log_probs": f["log_probs"],
+            "advantages": advantages,
+            "returns": self.normalizer.normalize(returns),
+            "values": outputs,  # as the critic said them: the update of the statistics must not look like a step of it
+            "active": active,
+        }
+        if c.state_size:
+            fields["states"] = f["states"]
+        if "action_masks" in f:
+            fields["action_masks"] = f["action_masks"]
+        return RolloutBatch(**{name: field.flatten(0, 1) for name, field in fields.items()})  # (T, E, ...) -> (B, ...)
+
+    def rollout_values(self, observations: str, states: str, where: Tensor | None = None) -> Tensor:
+        """Critic outputs for the stored chunk, (T, E, N), or for its rows ``where`` (T, E), (rows, N)."""
+        seen = self.buffer[observations]
+        extra = self.buffer[states] if self.config.state_size else None
+        if where is not None:
+            return self.values(seen[where], None if extra is None else extra[where])
+        flat = self.values(seen.flatten(0, 1), None if extra is None else extra.flatten(0, 1))
+        return flat.view(seen.shape[:3])
+
+    def values(self, observations: Tensor, states: Tensor | None) -> Tensor:
+        """Normalized V_i(s) of every agent, or V_i(o_i) when not centralized: (B, N, O) -> (B, N)."""
+        critic = self.networks["critic"]
+        if not self.config.centralized:
+            return critic(self.agent_inputs(observations)).squeeze(-1).T
+        outputs = critic(self.central_state(observations, states).unsqueeze(0))  # (1, B, N) or (N, B, 1)
+        return outputs[0] if self.config.share_parameters else outputs.squeeze(-1).T
+
+    def losses(self, batch: RolloutBatch, active: Tensor) -> dict[str, Tensor]:
+        """Policy, value and entropy terms over the agents marked in ``active`` (B, N), and how far the policy moved."""
+        c = self.config
+        outputs = self.networks["actor"](self.agent_inputs(batch.observations)).transpose(0, 1)  # (B, N, out)
+        log_ratio = self.log_prob(outputs, batch.actions, batch.action_masks) - batch.log_probs
+        ratio = log_ratio.exp()  # (MAPPO-3)
+        values = self.values(batch.observations, batch.states)
+        return {
+            "policy_loss": policy_loss(ratio, batch.advantages, active, c.clip_range),
+            "value_loss": value_loss(values, batch.values, batch.returns, active, c.value_clip_range, c.huber_delta),
+            "entropy": masked_mean(self.entropy(outputs, batch.action_masks), active),
+            "kl": masked_mean((ratio - 1.0 - log_ratio).detach(), active),  # unbiased, low variance
+        }
+
+    def learn(self, batch: RolloutBatch) -> dict[str, float]:
+        """One optimizer step of the policies and of the critic."""
+        loss = self.losses(batch, batch.active)
+        c = self.config.entropy_coefficient * (1.0 - self.progress if self.config.anneal_entropy else 1.0)
+        actor_objective = loss["policy_loss"] - c * loss["entropy"]  # (MAPPO-6)
+        report = {name: float(value.detach()) for name, value in loss.items()}
+        report["actor_gradient"] = self.descend("actor", actor_objective)
+        report["critic_gradient"] = self.descend("critic", loss["value_loss"])
+        self.updates += 1
+        return report
+
+    def extra_state(self) -> dict[str, Any]:
+        """The value statistics."""
+        return {"normalizer": self.normalizer.sums.clone()}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take the value statistics back."""
+        self.normalizer.sums.copy_(state["normalizer"])
+
+
+MAPPOAgent.team_class = MAPPOTeam
+
+
+def _rows(rollout: RolloutBatch, rows: Tensor) -> RolloutBatch:
+    """A minibatch: the same rows of every field."""
+    return RolloutBatch(**{name: None if field is None else field[rows] for name, field in vars(rollout).items()})
+
+
+def create_mappo_agents(
+    state_dim: int,
+    action_dim: int,
+    num_agents: int,
+    config: dict[str, Any] | None = None,
+    device: str | torch.device | None = None,
+    devices: Sequence[str | torch.device] | None = None,
+) -> MAPPOTeam:
+    """Create a team of MAPPO agents.
+
+    Args:
+        state_dim: size of one agent's local observation (``env.observation_space_size``).
+        action_dim: number of discrete actions or of continuous dimensions (``env.action_space_size``).
+        num_agents: number of agents (``env.num_agents``).
+        config: dictionary of ``MAPPOConfig`` keys.
+        device: "cpu", "cuda", "auto", ...; ``devices`` gives each agent its own.
+
+    Raises:
+        ValueError: a size, key, value or device that cannot be.
+    """
+    return MAPPOTeam(state_dim, action_dim, num_agents, config, device, devices)

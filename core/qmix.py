@@ -1,0 +1,306 @@
+"""QMIX: monotonic value function factorisation (Rashid et al. 2018, arXiv 1803.11485; JMLR 2020, arXiv 2003.08839).
+
+Each agent has a utility for each of its actions, from its own observation. A mixing network joins the utilities of the
+chosen actions into one Q_tot, with weights that the global state decides and that are never negative. So whatever
+raises an agent's own utility cannot lower Q_tot, and the best joint action is the *tuple* of each agent's own best
+action. The utilities are trained end to end, through the mixer, from the team's one reward.
+
+Departures from the paper, each stated again where it happens: feed-forward utilities; transitions are replayed instead
+of whole episodes; targets move softly; continuous actions are split into levels.
+
+Shapes: B batch, E environments, N agents, O observation, A action, S central state, D utility heads an agent, L choices
+a head, K = N * D utilities that are mixed, M mixing width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
+from core.networks import StackedMLP, make_stack
+from core.replay_buffer import Batch, ReplayBuffer
+from core.utils import mask_logits, masked_mean, mean_of, soft_update
+
+# --- Config ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class QMIXConfig(TeamConfig):
+    """Hyper-parameters of QMIX, on top of those all algorithms share."""
+
+    learning_rate: float = 5e-4
+    action_levels: int = 11  # levels of a continuous action dimension, evenly from 0 to 1
+    mixer: str = "monotonic"  # "monotonic": QMIX; "additive": VDN (arXiv 1706.05296), the plain sum, for contrast
+    mixing_width: int = 32  # hidden width M of the mixer
+    hypernet_width: int = 64  # hidden width of the networks that make the mixer's weights
+    learning_starts: int = 1_000  # environment steps before the first update
+    update_every: int = 1  # steps of the (parallel) environments between updates
+    updates_per_step: int = 1  # updates then
+    n_steps: int = 1  # rewards summed before bootstrapping
+    target_update_interval: int = 0  # updates between full copies into the target; 0: softly by tau each time
+
+    def validate(self) -> None:
+        """Refuse impossible values."""
+        super().validate()
+        self.require("mixer", self.mixer in ("monotonic", "additive"), "'monotonic' or 'additive'")
+        self.require("action_levels", self.action_levels >= 2, "an integer of at least 2")
+        for key in ("mixing_width", "hypernet_width", "update_every", "updates_per_step", "n_steps"):
+            self.require(key, getattr(self, key) >= 1, "an integer of at least 1")
+        for key in ("learning_starts", "target_update_interval"):
+            self.require(key, getattr(self, key) >= 0, "an integer of at least 0")
+
+
+# --- Networks and mathematics -----------------------------------------------------------------------------------------
+
+
+class MonotonicMixer:
+    """Q_tot from the chosen utilities: a two-layer network whose weights are made by the global state.
+
+    The weights pass through an absolute value, so dQ_tot/dQ_i >= 0; the biases, and V(s), are free.
+
+    Args:
+        utilities: number K of mixed utilities.
+        state_dim: size S of the global state.
+    """
+
+    def __init__(self, utilities: int, state_dim: int, config: QMIXConfig, generator: torch.Generator):
+        k, m, h = utilities, config.mixing_width, config.hypernet_width
+        options = {"generator": generator, "device": generator.device}
+        self.hyper_w1 = StackedMLP(1, (state_dim, h, k * m), **options)
+        self.hyper_b1 = StackedMLP(1, (state_dim, m), **options)
+        self.hyper_w2 = StackedMLP(1, (state_dim, h, m), **options)
+        self.hyper_v = StackedMLP(1, (state_dim, m, 1), **options)
+        self.width = m
+
+    def __call__(self, utilities: Tensor, states: Tensor) -> Tensor:
+        """(B, K) utilities and (B, S) states -> (B,) Q_tot."""
+        s, batch = states.unsqueeze(0), len(states)
+        w1 = self.hyper_w1(s).abs().view(batch, -1, self.width)  # (B, K, M)  (QMIX-3) never negative
+        w2 = self.hyper_w2(s).abs().view(batch, self.width, 1)  # (B, M, 1)
+        b1 = self.hyper_b1(s).view(batch, 1, self.width)
+        v = self.hyper_v(s).view(batch, 1, 1)
+        hidden = F.elu(torch.baddbmm(b1, utilities.unsqueeze(1), w1))  # (B, 1, M)
+        return torch.baddbmm(v, hidden, w2).view(batch)  # (QMIX-2)
+
+    def stacks(self) -> list[StackedMLP]:
+        """The networks that make the weights."""
+        return [self.hyper_w1, self.hyper_b1, self.hyper_w2, self.hyper_v]
+
+
+class AdditiveMixer:
+    """Q_tot as the plain sum of utilities (VDN, Sunehag et al. 2018): no parameters, no state."""
+
+    def __call__(self, utilities: Tensor, states: Tensor) -> Tensor:
+        """(B, K) -> (B,)"""
+        return utilities.sum(dim=-1)  # (QMIX-9)
+
+    def stacks(self) -> list[StackedMLP]:
+        """Nothing to learn."""
+        return []
+
+
+def td_target(rewards: Tensor, discounts: Tensor, terminated: Tensor, next_values: Tensor) -> Tensor:
+    """What Q_tot should say; a truncated step bootstraps, a terminated one does not. All of one shape."""
+    return rewards + discounts * (1.0 - terminated) * next_values  # (QMIX-4)
+
+
+# --- Agent and team ---------------------------------------------------------------------------------------------------
+
+
+class QMIXAgent(BaseAgent):
+    """One QMIX agent: utilities of its own actions from the local observation."""
+
+    team: QMIXTeam
+
+    def select_action(
+        self, observation: np.ndarray, training: bool = False, action_mask: np.ndarray | None = None
+    ) -> Any:
+        """See ``BaseAgent.select_action``."""
+        team = self.team
+        with torch.no_grad():
+            outputs = team.networks["utility"].member(self.index, team.own_inputs(self.index, observation))
+            utilities = outputs.view(1, team.heads, team.choices)
+            mask = None if action_mask is None else team.tensor(np.asarray(action_mask, dtype=bool)).view(1, 1, -1)
+            action = team.to_environment(team.choose(utilities, training, mask))[0].cpu().numpy()
+        return action if team.action_type == "continuous" else int(action)
+
+    def compute_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The team's loss: through the mixer, every agent is trained by the one error of Q_tot."""
+        return {"td_loss": self.team.loss(batch)}
+
+
+class QMIXTeam(AgentTeam):
+    """N utility networks as one stack, a mixer, their targets, and one replay buffer."""
+
+    agent_class = QMIXAgent
+    config_class = QMIXConfig
+    config: QMIXConfig
+
+    def __init__(self, state_dim, action_dim, num_agents, config=None, device=None, devices=None):
+        super().__init__(state_dim, action_dim, num_agents, config, device, devices)
+        c = self.config
+        # A continuous action of A dimensions is A heads of L levels. Each head is a utility of its own in the mixer, so
+        # the greedy joint action stays the tuple of separate maxima. (QMIX-7)
+        discrete = c.action_type == "discrete"
+        self.heads, self.choices = (1, action_dim) if discrete else (action_dim, c.action_levels)
+        self.levels = torch.linspace(0.0, 1.0, c.action_levels, device=self.device)
+        sizes = (self.input_dim, *c.hidden_sizes, self.heads * self.choices)
+        members = 1 if c.share_parameters else num_agents
+        for suffix in ("", "_target"):
+            self.networks["utility" + suffix] = make_stack(
+                members, sizes, self.generator, self.devices, output_gain=0.1
+            )
+            self.networks["mixer" + suffix] = self.make_mixer()
+        self.add_optimizer("all", [self.networks["utility"], self.networks["mixer"]], c.learning_rate)
+        self.copy_to_targets(1.0)
+        self.steps = 0  # steps of the parallel environments, for update_every
+
+    def make_mixer(self) -> MonotonicMixer | AdditiveMixer:
+        """The mixer that the config asks for; independent learners (centralized=False) mix nothing."""
+        if self.config.mixer == "additive" or not self.config.centralized:
+            return AdditiveMixer()
+        return MonotonicMixer(self.num_agents * self.heads, self.central_dim, self.config, self.generator)
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    def utilities(self, observations: Tensor, name: str = "utility") -> Tensor:
+        """Every agent's utilities of its own choices: (B, N, O) -> (B, N, D, L)."""
+        outputs = self.networks[name](self.agent_inputs(observations)).transpose(0, 1)  # (B, N, D * L)
+        return outputs.reshape(len(observations), self.num_agents, self.heads, self.choices)  # (QMIX-1)
+
+    def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
+        """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
+        masks = None if masks is None else masks.unsqueeze(2)  # (E, N, 1, L)
+        return self.to_environment(self.choose(self.utilities(observations), training, masks))
+
+    def choose(self, utilities: Tensor, training: bool, masks: Tensor | None) -> Tensor:
+        """Epsilon-greedy over legal choices, each head for itself: (..., D, L) -> (..., D)."""
+        greedy = mask_logits(utilities, masks).argmax(dim=-1)
+        if not training:
+            return greedy
+        uniform = torch.rand(utilities.shape, generator=self.generator, device=self.device)
+        random = mask_logits(uniform, masks).argmax(dim=-1)
+        explore = torch.rand(greedy.shape, generator=self.generator, device=self.device) < self.epsilon
+        return torch.where(explore, random, greedy)  # (QMIX-6)
+
+    def to_environment(self, choices: Tensor) -> Tensor:
+        """(..., D) choices -> integers (...), or levels (..., D) in [0, 1]."""
+        return choices.squeeze(-1) if self.action_type == "discrete" else self.levels[choices]
+
+    def chosen(self, actions: Tensor) -> Tensor:
+        """Replayed actions as choices: (B, N) integers or (B, N, A) levels -> (B, N, D, 1)."""
+        if self.action_type == "discrete":
+            return actions.long().view(*actions.shape, 1, 1)
+        return (actions * (self.config.action_levels - 1)).round().long().unsqueeze(-1)
+
+    # --- learning -----------------------------------------------------------------------------------------------------
+
+    def begin_rollouts(self, num_envs: int) -> None:
+        """Prepare the replay buffer for E parallel environments."""
+        if self.buffer is None or self.buffer.num_envs != num_envs:
+            self.buffer = ReplayBuffer(self.config.buffer_size, num_envs, self.device)
+
+    def observe(self, transition: Transition) -> dict[str, float]:
+        """Store a step; learn when enough is stored and it is time."""
+        if self.buffer is None:
+            self.begin_rollouts(len(transition.rewards))
+        self.buffer.add(transition)
+        self.environment_steps += int(transition.active.any(axis=1).sum())
+        self.steps += 1
+        if self.environment_steps < self.config.learning_starts or self.steps % self.config.update_every:
+            return {}
+        return mean_of([self.update() for _ in range(self.config.updates_per_step)])
+
+    def update(self, batch: Batch | None = None) -> dict[str, float]:
+        """One step of utilities and mixer together, then of their targets."""
+        c = self.config
+        if batch is None:
+            batch = self.buffer.sample(c.batch_size, self.generator, c.gamma, c.n_steps)
+        loss = self.loss(batch)
+        report = {"td_loss": float(loss.detach()), "gradient": self.descend("all", loss, jointly=True)}
+        self.updates += 1
+        if not c.target_update_interval:
+            self.copy_to_targets(c.tau)
+        elif self.updates % c.target_update_interval == 0:
+            self.copy_to_targets(1.0)
+        return report
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Squared error of Q_tot against the double-Q target, averaged over the batch."""
+        active = batch.active.unsqueeze(-1)  # (B, N, 1), finished agents have nothing to add
+        u = self.utilities(batch.observations)  # (B, N, D, L)
+        q = u.gather(-1, self.chosen(batch.actions)).squeeze(-1) * active  # (B, N, D)
+        with torch.no_grad():
+            masks = None if batch.next_action_masks is None else batch.next_action_masks.unsqueeze(2)
+            # Double Q: the online network chooses the next action, the target network values it.
+            best = mask_logits(self.utilities(batch.next_observations), masks).argmax(dim=-1, keepdim=True)  # (QMIX-8)
+            next_q = self.utilities(batch.next_observations, "utility_target").gather(-1, best).squeeze(-1)
+            alive = active * (1.0 - batch.terminated).unsqueeze(-1)  # (B, N, 1)
+        rewards = self.config.reward_scale * batch.rewards  # (B, N)
+        if not self.config.centralized:  # independent Q-learning: each head regresses its agent's own reward
+            with torch.no_grad():
+                y = td_target(rewards, batch.discounts, batch.terminated, next_q.mean(dim=-1))
+            return masked_mean((q.mean(dim=-1) - y).square(), batch.active)
+        states = self.central_state(batch.observations, batch.states)
+        q_tot = self.networks["mixer"](q.flatten(1), states)  # (B,)
+        with torch.no_grad():
+            next_states = self.central_state(batch.next_observations, batch.next_states)
+            next_q_tot = self.networks["mixer_target"]((next_q * alive).flatten(1), next_states)
+            # One team reward, the mean over agents, and one end of the task: when nobody is left.
+            ended = (batch.terminated.bool() | ~batch.active.bool()).all(dim=-1).float()
+            team_reward = masked_mean_rows(rewards, batch.active)
+            y = td_target(team_reward, batch.discounts.squeeze(-1), ended, next_q_tot)
+        return masked_mean((q_tot - y).square(), batch.active.amax(dim=-1))  # (QMIX-5)
+
+    def copy_to_targets(self, tau: float) -> None:
+        """Move the target utilities and the target mixer towards the online ones by ``tau``; 1 copies."""
+        for name in ("utility", "mixer"):
+            targets = [stack.flat for stack in self.networks[f"{name}_target"].stacks()]
+            if targets:
+                soft_update(targets, [stack.flat for stack in self.networks[name].stacks()], tau)  # (QMIX-11)
+
+    def extra_state(self) -> dict[str, Any]:
+        """The step clock."""
+        return {"steps": self.steps}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take the step clock back."""
+        self.steps = state["steps"]
+
+
+QMIXAgent.team_class = QMIXTeam
+
+
+def masked_mean_rows(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean over agents of each row, over weighted entries: (B, N) -> (B,)."""
+    return (values * weights).sum(dim=-1) / weights.sum(dim=-1).clamp(min=1.0)  # (QMIX-10)
+
+
+def create_qmix_agents(
+    state_dim: int,
+    action_dim: int,
+    num_agents: int,
+    config: dict[str, Any] | None = None,
+    device: str | torch.device | None = None,
+    devices: Sequence[str | torch.device] | None = None,
+) -> QMIXTeam:
+    """Create a team of QMIX agents.
+
+    Args:
+        state_dim: size of one agent's local observation (``env.observation_space_size``).
+        action_dim: number of discrete actions or of continuous dimensions (``env.action_space_size``).
+        num_agents: number of agents (``env.num_agents``).
+        config: dictionary of ``QMIXConfig`` keys.
+        device: "cpu", "cuda", "auto", ...; ``devices`` gives each agent its own.
+
+    Raises:
+        ValueError: a size, key, value or device that cannot be.
+    """
+    return QMIXTeam(state_dim, action_dim, num_agents, config, device, devices)

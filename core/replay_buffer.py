@@ -1,0 +1,190 @@
+"""Where experience waits to be learnt from.
+
+``ReplayBuffer`` keeps joint transitions for the off-policy algorithms: one row holds what *all* agents saw at one
+instant, so that a sample has one time index for all of them. ``RolloutBuffer`` keeps a time-major chunk of steps for
+the on-policy algorithm and forgets it after learning.
+
+Shapes: B batch, T time, E environments, N agents, O observation, A action, S state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.base_agent import Transition
+
+
+@dataclass
+class Batch:
+    """Joint transitions, ready for a loss. With n-step returns, "next" is up to n steps later."""
+
+    observations: Tensor  # (B, N, O)
+    actions: Tensor  # (B, N) integers, or (B, N, A) floats
+    rewards: Tensor  # (B, N), summed and discounted over the n steps
+    next_observations: Tensor  # (B, N, O)
+    terminated: Tensor  # (B, N), 1 where nothing follows
+    discounts: Tensor  # (B, 1), gamma to the number of steps taken
+    active: Tensor  # (B, N), 0 for agents that had finished before
+    states: Tensor | None = None  # (B, S)
+    next_states: Tensor | None = None  # (B, S)
+    action_masks: Tensor | None = None  # (B, N, A) bool
+    next_action_masks: Tensor | None = None  # (B, N, A) bool
+
+
+class ReplayBuffer:
+    """The latest ``capacity`` joint transitions, sampled uniformly (Lin 1992; Mnih et al. 2015).
+
+    The E rows of one step lie side by side, so the step after row j of the same environment is row j + E.
+
+    Args:
+        capacity: transitions kept; rounded down to a multiple of ``num_envs``.
+        num_envs: environments E that run side by side.
+        device: where the tensors live.
+    """
+
+    def __init__(self, capacity: int, num_envs: int = 1, device: torch.device | str = "cpu"):
+        self.capacity, self.num_envs, self.device = max(1, capacity // num_envs) * num_envs, num_envs, device
+        self.fields: dict[str, Tensor] = {}
+        self.position = self.size = 0  # the next row to write; rows that hold something
+
+    def __len__(self) -> int:
+        return self.size
+
+    def add(self, transition: Transition) -> None:
+        """Store one step of all E environments over the oldest rows."""
+        arrays = {
+            "observations": transition.observations,
+            "actions": transition.actions,
+            "rewards": transition.rewards,
+            "next_observations": transition.next_observations,
+            "terminated": transition.terminated,
+            "truncated": transition.truncated,
+            "active": transition.active,
+            "states": transition.states,
+            "next_states": transition.next_states,
+            "action_masks": transition.action_masks,
+            "next_action_masks": transition.next_action_masks,
+        }
+        given = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items() if a is not None}
+        rows = len(given["rewards"])
+        if rows != self.num_envs:
+            raise ValueError(f"transition: expected {self.num_envs} environments, found {rows}; call begin_rollouts")
+        if not self.fields:
+            self._allocate(given)
+        for name, tensor in given.items():
+            self.fields[name][self.position : self.position + rows] = tensor
+        self.position = (self.position + rows) % self.capacity
+        self.size = min(self.size + rows, self.capacity)
+
+    def _allocate(self, example: dict[str, Tensor]) -> None:
+        for name, tensor in example.items():
+            keep = tensor.dtype if name == "actions" or "masks" in name else torch.float32
+            keep = torch.float32 if keep == torch.float64 else keep
+            self.fields[name] = torch.zeros((self.capacity, *tensor.shape[1:]), dtype=keep, device=self.device)
+
+    def sample(self, batch_size: int, generator: torch.Generator, gamma: float = 0.99, n_steps: int = 1) -> Batch:
+        """Draw ``batch_size`` rows with replacement.
+
+        Rewards are summed over up to ``n_steps`` steps; the sum stops early where an episode ends and at the newest
+        row, and ``discounts`` says how far it came (Sutton 1988).
+        """
+        if not self.size:
+            raise ValueError("the replay buffer is empty: observe some transitions before learning from it")
+        rows = torch.randint(self.size, (batch_size,), generator=generator, device=self.device)
+        f = self.fields
+        rewards, last = f["rewards"][rows], rows
+        discounts = torch.full((batch_size, 1), gamma, device=self.device)
+        for _ in range(n_steps - 1):
+            following = (last + self.num_envs) % self.capacity
+            on = ~self._ends(last)  # (B,)
+            rewards = rewards + torch.where(on[:, None], discounts * f["rewards"][following], 0.0)
+            discounts = torch.where(on[:, None], discounts * gamma, discounts)
+            last = torch.where(on, following, last)
+        now = ("observations", "actions", "active", "states", "action_masks")
+        later = ("next_observations", "terminated", "next_states", "next_action_masks")
+        picked = {name: f[name][rows] for name in now if name in f}
+        picked |= {name: f[name][last] for name in later if name in f}
+        return Batch(rewards=rewards, discounts=discounts, **picked)
+
+    def _ends(self, rows: Tensor) -> Tensor:
+        """True where no later row continues the episode: it ended, or the row is the newest. (B,) -> (B,)"""
+        ended = ((self.fields["terminated"] + self.fields["truncated"])[rows] > 0).any(dim=1)
+        age = (self.position - 1 - rows) % self.capacity  # rows written since
+        return ended | (age < self.num_envs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows that hold something, and where writing goes on."""
+        fields = {name: tensor[: self.size].clone() for name, tensor in self.fields.items()}
+        return {"num_envs": self.num_envs, "position": self.position, "size": self.size, "fields": fields}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where ``state_dict`` was taken."""
+        self.position, self.size = state["position"], state["size"]
+        self.fields = {}
+        for name, saved in state["fields"].items():
+            self.fields[name] = torch.zeros((self.capacity, *saved.shape[1:]), dtype=saved.dtype, device=self.device)
+            self.fields[name][: self.size] = saved
+
+
+class RolloutBuffer:
+    """T consecutive steps of E environments, time first, as the current policy produced them.
+
+    Args:
+        length: steps T of a chunk.
+        num_envs: environments E that run side by side.
+        device: where the tensors live.
+    """
+
+    def __init__(self, length: int, num_envs: int, device: torch.device | str = "cpu"):
+        self.length, self.num_envs, self.device = length, num_envs, device
+        self.fields: dict[str, Tensor] = {}
+        self.position = 0
+
+    def __len__(self) -> int:
+        return self.position
+
+    @property
+    def full(self) -> bool:
+        """The chunk has all its T steps."""
+        return self.position == self.length
+
+    def add(self, transition: Transition, **acting: Tensor) -> None:
+        """Store one step, with what the policy alone knew when it acted (such as log-probabilities)."""
+        unused = ("actions", "next_action_masks")  # the policy's own form of the actions comes in ``acting``
+        values = {name: v for name, v in vars(transition).items() if v is not None and name not in unused}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in values.items()} | acting
+        if not self.fields:
+            for name, tensor in tensors.items():
+                keep = torch.float32 if tensor.dtype == torch.float64 else tensor.dtype
+                self.fields[name] = torch.zeros((self.length, *tensor.shape), dtype=keep, device=self.device)
+        for name, tensor in tensors.items():
+            self.fields[name][self.position] = tensor
+        self.position += 1
+
+    def clear(self) -> None:
+        """Forget the chunk."""
+        self.position = 0
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The filled part of one field, (T, E, ...)."""
+        return self.fields[name][: self.position]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.fields
+
+    def state_dict(self) -> dict[str, Any]:
+        """The filled part of the chunk."""
+        fields = {name: tensor[: self.position].clone() for name, tensor in self.fields.items()}
+        return {"num_envs": self.num_envs, "position": self.position, "fields": fields}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where ``state_dict`` was taken."""
+        self.position, self.fields = state["position"], {}
+        for name, saved in state["fields"].items():
+            self.fields[name] = torch.zeros((self.length, *saved.shape[1:]), dtype=saved.dtype, device=self.device)
+            self.fields[name][: self.position] = saved

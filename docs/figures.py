@@ -1,0 +1,242 @@
+"""The pictures of MARL_THEORY.md, each with the numbers behind it:
+
+    python docs/figures.py                # about ten seconds -> docs/images/*.png and *.csv
+    python docs/figures.py factorisation  # one of them: factorisation, clipping, exploration, queues
+
+Only ``queues`` is random; it plays the banking environment on 256 episodes with the evaluation seeds 10000, 10001, ...
+The picture of section 8 has a script of its own: tests/benchmarks/scaling.py.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import permutations
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#666666"  # Okabe and Ito 2008: safe for all eyes
+
+CLIMBING = ((11, -30, 0), (-30, 7, 0), (0, 6, 5))
+GAMES = {
+    "climbing": CLIMBING,
+    "penalty 0": ((0, 0, 10), (0, 2, 0), (10, 0, 0)),
+    "penalty -25": ((-25, 0, 10), (0, 2, 0), (10, 0, -25)),
+    "either": ((0, 1), (1, 1)),
+    "two-step 2B": ((0, 1), (1, 8)),
+}
+
+
+def main(names: Sequence[str]) -> int:
+    figures = {"factorisation": factorisation, "clipping": clipping, "exploration": exploration, "queues": queues}
+    unknown = [name for name in names if name not in figures]
+    if unknown:
+        print(f"no figure is called {unknown[0]!r}; there are {', '.join(figures)}", file=sys.stderr)
+        return 2
+    IMAGES.mkdir(exist_ok=True)
+    for name in names or figures:
+        figures[name]()
+        print(f"docs/images/{name}.png")
+    return 0
+
+
+# --- What a mixer can represent ---------------------------------------------------------------------------------------
+
+
+def additive_fit(payoff: np.ndarray) -> np.ndarray:
+    """Least-squares fit of VDN's class Q_1(a_1) + Q_2(a_2): row mean + column mean - mean. (A, A) -> (A, A)"""
+    return payoff.mean(axis=1, keepdims=True) + payoff.mean(axis=0, keepdims=True) - payoff.mean()
+
+
+def monotone_fits(payoff: np.ndarray, increasing_differences: bool) -> list[tuple[float, np.ndarray]]:
+    """Squared error and fit, (A, A), for every order of the two agents' utilities; the smallest error is the best fit.
+
+    Whatever the utilities are, they put each agent's actions in an order, and a monotone mixer makes the fitted table
+    rise along both. QMIX's mixer also makes differences rise: raising both utilities gains at least what raising each
+    gains. For a given order that is a small quadratic programme, solved for all orders at once by Hildreth's method
+    (1957).
+    """
+    n = len(payoff)
+    orders = [(np.array(p), np.array(q)) for p in permutations(range(n)) for q in permutations(range(n))]
+    sorted_tables = np.stack([payoff[np.ix_(p, q)].ravel() for p, q in orders])  # (orders, A * A)
+    rules = _rules(n, increasing_differences)  # (R, A * A), each row . table >= 0
+    table, force = sorted_tables.copy(), np.zeros((len(orders), len(rules)))
+    for _ in range(4000):
+        for k, rule in enumerate(rules):
+            change = np.maximum(-force[:, k], -(table @ rule) / (rule @ rule))
+            force[:, k] += change
+            table += change[:, None] * rule
+    fits = []
+    for (p, q), row, target in zip(orders, table, sorted_tables, strict=True):
+        fit = np.empty_like(payoff)
+        fit[np.ix_(p, q)] = row.reshape(n, n)
+        fits.append((float(((row - target) ** 2).sum()), fit))
+    return fits
+
+
+def _rules(n: int, increasing_differences: bool) -> np.ndarray:
+    """Rows r with r . table >= 0 for tables that rise along both axes (and whose differences rise)."""
+    rules = []
+
+    def rule(plus: Iterable[tuple[int, int]], minus: Iterable[tuple[int, int]]) -> None:
+        row = np.zeros((n, n))
+        for cell in plus:
+            row[cell] += 1
+        for cell in minus:
+            row[cell] -= 1
+        rules.append(row.ravel())
+
+    for i in range(n):
+        for j in range(n):
+            if i + 1 < n:
+                rule([(i + 1, j)], [(i, j)])
+            if j + 1 < n:
+                rule([(i, j + 1)], [(i, j)])
+            if increasing_differences and i + 1 < n and j + 1 < n:
+                rule([(i + 1, j + 1), (i, j)], [(i + 1, j), (i, j + 1)])
+    return np.stack(rules)
+
+
+def fits_of(payoff: np.ndarray) -> dict[str, tuple[float, np.ndarray]]:
+    """Class of mixers -> squared error and best fit."""
+    additive = additive_fit(payoff)
+    found = {"additive (VDN)": (float(((additive - payoff) ** 2).sum()), additive)}
+    for name, rising in (("QMIX's mixer", True), ("any monotone mixer", False)):
+        found[name] = min(monotone_fits(payoff, rising), key=lambda pair: round(pair[0], 3))
+    return found
+
+
+def factorisation() -> None:
+    """Climbing game: the payoffs and their best fit in three classes of mixers."""
+    rows = []
+    for game, table in GAMES.items():
+        payoff = np.array(table, dtype=float)
+        for kind, (error, fit) in {"payoff": (0.0, payoff), **fits_of(payoff)}.items():
+            rows += [(game, kind, round(error, 2), i, j, round(v, 3) + 0.0) for (i, j), v in np.ndenumerate(fit)]
+    write("factorisation", ("game", "class", "squared_error", "action_1", "action_2", "value"), rows)
+
+    payoff = np.array(CLIMBING, dtype=float)
+    panels = {"payoff": (0.0, payoff), **fits_of(payoff)}
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.7), layout="constrained")
+    for axis, (name, (error, table)) in zip(axes, panels.items(), strict=True):
+        axis.imshow(table, cmap="cividis", vmin=-30, vmax=11)
+        best = np.unravel_index(table.argmax(), table.shape)
+        for cell, value in np.ndenumerate(table):
+            dark = value < -8
+            axis.text(cell[1], cell[0], f"{value:.1f}", ha="center", va="center", color="white" if dark else "black",
+                      fontweight="bold" if cell == best else "normal")  # fmt: skip
+        axis.add_patch(plt.Rectangle((best[1] - 0.47, best[0] - 0.47), 0.94, 0.94, fill=False, color="black", lw=2.5))
+        title = f"{name}\nsquared error {error:.0f}, plays {payoff[best]:.0f}" if error else name
+        axis.set_title(title, fontsize=10)
+        axis.set(xticks=range(3), yticks=range(3), xlabel="action of agent 2")
+    axes[0].set_ylabel("action of agent 1")
+    save(figure, "factorisation")
+
+
+# --- PPO's clip and where the noise enters ----------------------------------------------------------------------------
+
+
+def clipping(clip_range: float = 0.2) -> None:
+    """The surrogate of one sample against the ratio, for a good and for a bad action."""
+    ratio = np.linspace(0.4, 1.6, 241)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained", sharey=True)
+    rows = []
+    for axis, advantage in zip(axes, (1.0, -1.0), strict=True):
+        plain, clipped = ratio * advantage, np.clip(ratio, 1 - clip_range, 1 + clip_range) * advantage
+        counted = np.minimum(plain, clipped)
+        axis.plot(ratio, plain, "--", color=GREY, label="ratio x advantage")
+        axis.plot(ratio, counted, color=BLUE, lw=2.5, label="what counts: the smaller one")
+        axis.axvspan(1 - clip_range, 1 + clip_range, color=ORANGE, alpha=0.15)
+        axis.set(title=f"advantage {advantage:+.0f}", xlabel="ratio: new probability / old probability")
+        axis.legend(fontsize=8)
+        rows += [(advantage, round(r, 4), round(c, 4)) for r, c in zip(ratio, counted, strict=True)]
+    axes[0].set_ylabel("gain")
+    write("clipping", ("advantage", "ratio", "gain"), rows)
+    save(figure, "clipping")
+
+
+def exploration(sd: float = 1.0) -> None:
+    """Density of an explored action when normal noise is added before the sigmoid, and after it with clipping."""
+    grid = np.linspace(0.002, 0.998, 499)
+    figure, axes = plt.subplots(1, 3, figsize=(11, 2.8), layout="constrained")
+    rows = []
+    for axis, greedy in zip(axes, (0.05, 0.3, 0.7), strict=True):
+        logit = np.log(greedy / (1 - greedy))
+        before = _normal((np.log(grid / (1 - grid)) - logit) / sd) / (sd * grid * (1 - grid))
+        width = 0.2  # of the same order as the other one's spread in the middle
+        after = _normal((grid - greedy) / width) / width
+        axis.plot(grid, before, color=BLUE, lw=2, label="noise before the sigmoid (here)")
+        axis.plot(grid, after, "--", color=ORANGE, label="noise on the action, then clipped")
+        axis.axvline(greedy, color=GREY, lw=0.8)
+        axis.set(title=f"greedy action {greedy}", xlabel="explored action", ylim=(0, None))
+        rows += [(greedy, round(a, 3), round(b, 4), round(c, 4)) for a, b, c in zip(grid, before, after, strict=True)]
+    axes[0].set_ylabel("density")
+    axes[0].annotate("and a spike\nof 40 % at 0", (0.0, 2.0), (0.3, 8.0), fontsize=8, color=GREY,
+                     arrowprops={"arrowstyle": "->", "color": ORANGE})  # fmt: skip
+    axes[-1].set_ylim(0, 2.9)
+    axes[-1].legend(fontsize=8, loc="upper left")
+    write("exploration", ("greedy", "action", "density_before_sigmoid", "density_after_without_spikes"), rows)
+    save(figure, "exploration")
+
+
+def _normal(z: np.ndarray) -> np.ndarray:
+    return np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+
+
+# --- Queues -----------------------------------------------------------------------------------------------------------
+
+
+def queues(episodes: int = 256) -> None:
+    """Work waiting at the three channels when every router chooses at random, and the straight line by hand."""
+    sys.path.insert(0, str(ROOT))
+    from banking.environment import TransactionRoutingEnv
+
+    env, rng = TransactionRoutingEnv(episodes), np.random.default_rng(0)
+    env.reset(seed=10_000)
+    k, workloads, over = env.constants, [], False
+    while not over:
+        actions = rng.integers(0, k.num_channels, (episodes, k.num_routers))
+        _, _, dones, info = env.step(actions)
+        workloads.append(info["details"]["workload_ms"].mean(axis=0))  # (C,)
+        over = dones.all()
+    workloads = np.stack(workloads)  # (T, C)
+    seconds = np.arange(len(workloads)) * k.step_ms / 1000
+    latency = info["episode_metrics"]["latency_ms"].mean()
+
+    per_second = sum(k.arrival_rates) * 1000 / k.step_ms / k.num_channels  # transactions a second to each channel
+    growth = per_second * k.work_ms[-1] - 1000  # ms of work a second, beyond what the channel does
+    by_hand = workloads[0, -1] + growth * seconds
+    figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
+    for c, colour in enumerate((BLUE, GREEN, ORANGE)):
+        axis.plot(seconds, workloads[:, c], color=colour, lw=2, label=k.channel_names[c])
+    axis.plot(seconds, by_hand, "--", color=GREY, label=f"by hand: +{growth:.0f} ms of work a second")
+    axis.set(xlabel="seconds into the episode", ylabel="work waiting, ms",
+             title=f"Uniform random routing: mean of {episodes} episodes, mean latency {latency:.0f} ms")  # fmt: skip
+    axis.legend(fontsize=9)
+    names = ("seconds", *(f"workload_ms_{name}" for name in k.channel_names), "by_hand_ms")
+    rows = np.column_stack([seconds, workloads, by_hand]).round(3).tolist()
+    write("queues", names, rows)
+    save(figure, "queues")
+
+
+def write(name: str, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """The numbers of a figure, beside it."""
+    with open(IMAGES / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+def save(figure: plt.Figure, name: str) -> None:
+    figure.savefig(IMAGES / f"{name}.png", dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,97 @@
+"""What the retail results are called and how they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.experiment.cli import Report
+from core.experiment.tables import AFTER, BEFORE, Results
+
+PARTS = {  # of the total cost: what pictures call them
+    "stockout_cost": "lost sales",
+    "holding_cost": "holding",
+    "transfer_cost": "transfers",
+    "return_cost": "returns",
+}
+SHOWN = ("demand", "orders", "shipped", "on_hand", "unmet", "received_transfer", "sent_transfer", "returned", "cost")
+
+
+def periods_table(steps: Sequence[Mapping[str, Any]]):
+    """One evaluated episode for an operations person: a row per day and warehouse, in units and dollars."""
+    import pandas as pd
+
+    rows = []
+    for day, step in enumerate(steps, start=1):
+        for warehouse in range(len(step["demand"])):
+            rows.append({"day": day, "warehouse": warehouse + 1, **{name: step[name][warehouse] for name in SHOWN}})
+    return pd.DataFrame(rows).round(4)
+
+
+def draw(folder: Path, results: Results) -> None:
+    """Three pictures: the learning curve, costs by part, and one evaluated episode."""
+    from core.experiment import plotting
+
+    before, after = (results.mean(policy, "total_cost") for policy in (BEFORE, AFTER))
+    name = f"{results.algorithm.upper()}, {results.episodes} training episodes"
+    plotting.learning_curve(
+        folder / "learning_curve.png",
+        results.curves("total_cost"),
+        {label: results.mean(label, "total_cost") for label in results.baselines},
+        title=f"{name}: an episode costs ${before:.0f} before, ${after:.0f} after",
+        unit="total cost of an episode, $",
+    )
+    labels = results.ranked("total_cost")
+    plotting.stacked_bars(
+        folder / "before_after.png",
+        [results.title(label) for label in labels],
+        {title: [results.mean(label, part) for label in labels] for part, title in PARTS.items()},
+        [results.interval(label, "total_cost") for label in labels],
+        title=f"What the costs are made of: lost sales ${results.mean(BEFORE, 'stockout_cost'):.0f} before and "
+        f"${results.mean(AFTER, 'stockout_cost'):.0f} after the training",
+        unit=f"$ an episode, mean of {results.evaluated} unseen episodes with 95 % interval",
+    )
+    draw_episode(folder / "episode.png", results.steps)
+
+
+def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
+    """Stock, orders, demand and transfers of every warehouse in one evaluated episode."""
+    from core.experiment import plotting
+
+    days = np.arange(1, len(steps) + 1)
+
+    def series(name: str) -> dict[str, np.ndarray]:
+        values = np.array([step[name] for step in steps])  # (T, N)
+        return {f"warehouse {i + 1}": values[:, i] for i in range(values.shape[1])}
+
+    demand = np.array([step["demand"] for step in steps])
+    unmet = np.array([step["unmet"] for step in steps])
+    served = 100 * (1 - unmet.sum() / max(demand.sum(), 1e-9))
+    panels = [
+        plotting.Panel("Stock at the end of the day", "units", series("on_hand")),
+        plotting.Panel("Orders", "units", series("orders")),
+        plotting.Panel("Demand", "units", series("demand")),
+        plotting.Panel("Received from neighbours", "units", series("received_transfer")),
+    ]
+    title = f"One unseen episode after the training: {served:.1f} % of {demand.sum():.0f} units of demand are served"
+    plotting.time_panels(path, days, panels, title=title, xlabel="day")
+
+
+REPORT = Report(
+    metric="total_cost",
+    columns=(
+        ("cost, $", "total_cost", "{:.1f}"),
+        ("stockouts, %", "stockout_percent", "{:.1f}"),
+        ("units moved", "units_moved", "{:.2f}"),
+        ("stock, units", "on_hand", "{:.1f}"),
+        ("imbalance, units", "inventory_balance", "{:.2f}"),
+    ),
+    gaps=(("total_cost", "cheaper", "dearer"), ("stockout_percent", "fewer stockouts", "more stockouts")),
+    rivals=("base-stock, tuned jointly", "adaptive base-stock, tuned jointly"),
+    steps_name="periods",
+    steps_table=periods_table,
+    draw=draw,
+)

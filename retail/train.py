@@ -1,0 +1,137 @@
+"""Train warehouses to order: `python retail/train.py`, `--help` for all flags. All that you may want to change is here.
+
+An algorithm is one import line, one entry of ALGORITHMS and its hyper-parameters in CONFIGS. What happens in a run, in
+what order, is in core/experiment/runs.py; the training loop is core/experiment/training.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
+
+from core.experiment import cli
+from core.maddpg import create_maddpg_agents
+from core.mappo import create_mappo_agents
+from core.qmix import create_qmix_agents
+from retail.baselines import baselines
+from retail.environment import MAX_LOOKAHEAD, MultiWarehouseEnv
+from retail.report import REPORT
+
+ALGORITHMS = {"maddpg": create_maddpg_agents, "mappo": create_mappo_agents, "qmix": create_qmix_agents}
+
+# Hyper-parameters: any field of MADDPGConfig, MAPPOConfig, QMIXConfig. `--set key=value` changes one for one run.
+CONFIGS = {
+    "maddpg": {
+        "actor_objective": "team",  # the critics split the cost by warehouse, the actors lower the sum
+        "share_parameters": True,
+        "gamma": 0.9,
+        "batch_size": 256,
+        "updates_per_step": 7,
+        "tau": 0.01,
+        "critic_hidden_sizes": (128, 128),
+        "anneal_learning_rate": True,
+        "logit_penalty": 3e-4,
+    },
+    "mappo": {
+        "gamma": 0.9,
+        "rollout_length": 30,
+        "minibatches": 4,
+        "learning_rate": 1.5e-3,
+        "anneal_learning_rate": True,
+        "initial_log_std": 0.0,
+    },
+    "qmix": {
+        "gamma": 0.9,
+        "batch_size": 256,
+        "updates_per_step": 4,
+        "tau": 0.01,
+        "learning_rate": 1e-3,
+        "anneal_learning_rate": True,
+    },
+}
+# Training episodes that run side by side.
+NUM_ENVS = {"maddpg": 20, "mappo": 10, "qmix": 20}
+# Arguments of the training environment: any of MultiWarehouseEnv's. Evaluation always takes the defaults.
+# team_reward_weight 0: each critic learns its own warehouse's cost. state_lookahead 6: the critics, and only they, see
+# the demand of the next 6 days that the simulator has drawn already.
+ENV_OPTIONS = {
+    "maddpg": {"team_reward_weight": 0.0, "state_lookahead": 6},
+    "mappo": {"state_lookahead": 6},
+    "qmix": {"state_lookahead": 6},
+}
+
+HELD_OUT = 0.25  # share of recorded sales that is kept for evaluation: the newest
+
+
+def make_env(
+    num_envs: int | None = None,
+    difficulty: str = "medium",
+    seed: int | None = None,
+    data: str | None = None,
+    evaluation: bool = False,
+    **options,
+) -> MultiWarehouseEnv:
+    """The warehouses, with drawn demand or, given `data`, with windows of recorded sales (see `recorded_demand`)."""
+    if data is not None:
+        sizes = MultiWarehouseEnv(difficulty, **options)
+        options["demand_source"] = recorded_demand(data, sizes.num_agents, sizes.constants.horizon, evaluation)
+    return MultiWarehouseEnv(difficulty, num_envs, seed, **options)
+
+
+def recorded_demand(path: str, num_warehouses: int, horizon: int, evaluation: bool):
+    """Recorded sales as demand: a CSV with a header, a row a period, a column of units a warehouse.
+
+    An episode is a window of consecutive rows at random; training takes the older three quarters of the rows,
+    evaluation the newest. Returns rng -> (horizon + 8, N) units. Raises ValueError for a file that cannot be that.
+    """
+    rows, length = cli.read_data(path), horizon + MAX_LOOKAHEAD
+    if rows.shape[1] != num_warehouses or any(kind.kind not in "fiu" for kind in rows.dtypes):
+        found = f"{rows.shape[1]} columns ({', '.join(map(str, rows.columns))})"
+        raise ValueError(f"{path}: {found} were found; give {num_warehouses} of numbers, the units each warehouse sold")
+    units = rows.to_numpy(dtype=float)  # (rows, N)
+    first = int(len(units) * (1 - HELD_OUT))
+    units = units[first:] if evaluation else units[:first]
+    if len(units) < length:
+        kind = "evaluation (the newest quarter)" if evaluation else "training (the older three quarters)"
+        need = f"give at least {int(length / HELD_OUT)}, an episode needs {length}"
+        raise ValueError(f"{path}: {len(rows)} periods were found, {len(units)} of them for {kind}; {need}")
+    if not (units >= 0).all():
+        raise ValueError(f"{path}: negative or missing units were found; fill the gaps first")
+
+    def window(rng):
+        start = rng.integers(len(units) - length + 1)
+        return units[start : start + length]
+
+    return window
+
+
+PROBLEM = cli.Problem(
+    name="retail",
+    folder=Path(__file__).resolve().parent,
+    algorithm="maddpg",
+    algorithms=ALGORITHMS,
+    configs=CONFIGS,
+    num_envs=NUM_ENVS,
+    env_options=ENV_OPTIONS,
+    make_env=make_env,
+    baselines=baselines,
+    report=REPORT,
+    episodes=1000,
+    demo_episodes=1000,
+    fast_episodes=200,
+    data_help="recorded sales instead of drawn demand: a row a period, a column of units a warehouse",
+    story="""\
+Five warehouses order one item from one supplier every day for 30 days. Running out costs $10 a unit, moving a unit
+$0.50, keeping it overnight $0.10. A warehouse sees its own shelves alone and, at first, orders anything. The aim: to
+serve the customers at the lowest cost of all five together.""",
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return cli.main(PROBLEM, argv, demo=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

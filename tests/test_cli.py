@@ -1,0 +1,496 @@
+"""The scripts, run as people run them: flags, exit codes, signals, resuming, bad input, and what a run leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import main as main_script
+from banking.train import PROBLEM as BANKING
+from banking.train import recorded_traffic
+from core.experiment import cli
+from retail.train import PROBLEM as RETAIL
+from retail.train import recorded_demand
+
+ROOT = Path(__file__).resolve().parents[1]
+PROBLEMS = {"retail": RETAIL, "banking": BANKING}
+# A tenth of an episode, where its length does not matter.
+SHORT_BANKING = replace(
+    BANKING, make_env=lambda *sizes, **options: BANKING.make_env(*sizes, episode_steps=60, **options)
+)
+SHORT = {"retail": RETAIL, "banking": SHORT_BANKING}
+TINY = ["--episodes", "4", "--num-envs", "2", "--eval-episodes", "3", "--no-plots"]
+LEARN = ["--set", "batch_size=8", "learning_starts=20"]  # learn within a tiny budget
+TRAIN_FLAGS = (
+    "--algo --episodes --seed --seeds --num-envs --difficulty --curriculum --device --threads --config --set --resume "
+    "--out --eval-every --eval-episodes --save-every --quiet --plots --data"
+).split()
+
+
+def script(path: str, *flags: str, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / path), *flags]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def train(problem: cli.Problem, out: Path, *flags: str) -> int:
+    """The same as the script, within this process."""
+    return cli.main(problem, [*flags, "--out", str(out)], demo=False)
+
+
+def newest(out: Path) -> Path:
+    return out / (out / "latest").read_text().strip()
+
+
+def without_clock(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path).drop(columns="seconds", errors="ignore")
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("demo", [False, True])
+def test_help_explains_every_flag_and_its_default(name, demo):
+    parser = cli.build_parser(PROBLEMS[name], demo=demo)
+    flags = {flag: action for action in parser._actions for flag in action.option_strings}
+    assert set(TRAIN_FLAGS) <= set(flags) if not demo else "--fast" in flags
+    for flag, action in flags.items():
+        assert flag in ("-h", "--help") or "default: " in action.help, flag
+    assert "130" in parser.format_help() and "143" in parser.format_help()
+
+
+def test_the_scripts_start_from_any_folder(tmp_path):
+    done = script("banking/demo.py", "--help", cwd=tmp_path)
+    assert done.returncode == 0 and "--fast" in done.stdout and done.stderr == ""
+
+
+# --- what a run leaves behind -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "columns"),
+    [
+        ("retail", "periods", ["day", "warehouse", "demand", "orders", "on_hand"]),
+        ("banking", "decisions", ["time_ms", "router", "channel", "amount", "latency_ms"]),
+    ],
+)
+def test_a_demo_shows_before_and_after_and_fills_its_folder(tmp_path, name, steps, columns):
+    flags = ["--episodes", "2", "--eval-episodes", "2", "--out", "results"]
+    done = script(f"{name}/demo.py", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "> before training" in done.stdout and "> after training" in done.stdout and "than before" in done.stdout
+    assert "it/s" not in done.stderr and "episode/s" not in done.stderr, "no progress bar but on a terminal"
+    run = newest(tmp_path / "results")
+    assert str(run) in done.stdout
+    expected = ["checkpoint.pt", "config.json", "evaluation.csv", "progress.csv", "summary.csv", f"{steps}.csv"]
+    expected += ["before_after.png", "episode.png", "learning_curve.png"]
+    assert sorted(path.name for path in run.iterdir() if "previous" not in path.name) == sorted(expected)
+
+    evaluation = pd.read_csv(run / "evaluation.csv")
+    assert list(evaluation)[:5] == ["policy", "training_seed", "episode", "seed", "team_return"]
+    assert {"before training", "after training"} < set(evaluation["policy"]) and len(set(evaluation["policy"])) > 6
+    assert all(list(rows["seed"]) == [10_000, 10_001] for _, rows in evaluation.groupby("policy")), "one for all"
+    assert list(pd.read_csv(run / "progress.csv")["episode"]) == [0, 1]
+    summary = pd.read_csv(run / "summary.csv")
+    assert list(summary)[:3] == ["policy", "training_seeds", "episodes"]
+    assert set(summary["policy"]) == set(evaluation["policy"])
+    assert set(columns) <= set(pd.read_csv(run / f"{steps}.csv"))
+
+
+def test_the_config_says_all_that_repeats_a_run(tmp_path):
+    assert train(RETAIL, tmp_path / "a", *TINY, *LEARN, "--seed", "3", "--difficulty", "hard") == 0
+    config = json.loads((newest(tmp_path / "a") / "config.json").read_text())
+    assert config["algo"] == "maddpg" and config["seed"] == 3 and config["hyperparameters"]["batch_size"] == 8
+    assert {"command", "commit", "versions", "platform", "env_options", "num_envs"} <= set(config)
+    flags = ["--config", str(newest(tmp_path / "a") / "config.json"), "--seed", "3", "--difficulty", "hard"]
+    assert train(RETAIL, tmp_path / "b", *TINY, *flags) == 0
+    for name in ("progress.csv", "evaluation.csv"):
+        pd.testing.assert_frame_equal(*(without_clock(newest(tmp_path / folder) / name) for folder in "ab"))
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("algo", ["maddpg", "mappo", "qmix"])
+def test_every_algorithm_runs_on_every_problem(tmp_path, name, algo):
+    flags = [
+        "--episodes",
+        "2",
+        "--num-envs",
+        "2",
+        "--eval-episodes",
+        "2",
+        "--no-plots",
+        "--algo",
+        algo,
+        "--eval-every",
+        "0",
+    ]
+    assert train(SHORT[name], tmp_path, *flags) == 0
+    assert newest(tmp_path).name.endswith(f"-{algo}-seed0")
+
+
+def test_several_seeds_are_trained_in_turn_and_summarized(tmp_path):
+    assert train(RETAIL, tmp_path, *TINY, "--seeds", "0", "2") == 0
+    run = newest(tmp_path)
+    assert run.name.endswith("-maddpg-seeds0-2")
+    assert (run / "seed0" / "checkpoint.pt").is_file() and (run / "seed2" / "progress.csv").is_file()
+    evaluation, summary = (pd.read_csv(run / f"{name}.csv") for name in ("evaluation", "summary"))
+    after = evaluation[evaluation["policy"] == "after training"]
+    assert list(after["training_seed"].unique()) == [0, 2] and len(after) == 6
+    row = summary.set_index("policy").loc["after training"]
+    means = after.groupby("training_seed")["total_cost"].mean()
+    assert row["training_seeds"] == 2 and row["total_cost"] == pytest.approx(means.mean())
+    assert row["total_cost_ci95"] == pytest.approx(12.706 * means.std() / np.sqrt(2), rel=1e-3)
+
+    shutil.rmtree(run / "seed2")  # as if it had been stopped between the two
+    assert train(RETAIL, tmp_path, "--resume", "--no-plots") == 0
+    assert newest(tmp_path) == run and (run / "seed2" / "checkpoint.pt").is_file()
+    pd.testing.assert_frame_equal(pd.read_csv(run / "evaluation.csv"), evaluation, check_exact=True)
+
+
+def test_the_curriculum_goes_from_easy_to_hard(tmp_path):
+    seen = []
+
+    def make_env(*arguments, **options):
+        env = RETAIL.make_env(*arguments, **options)
+        change = env.set_difficulty
+        env.set_difficulty = lambda name: (seen.append(name), change(name))
+        return env
+
+    flags = ["--episodes", "10", "--num-envs", "1", "--eval-episodes", "2", "--no-plots", "--curriculum"]
+    assert train(replace(RETAIL, make_env=make_env), tmp_path, *flags) == 0
+    assert seen == ["easy"] + 4 * ["medium"] + 6 * ["hard"]  # before each of 10 rounds, and after the last
+
+
+def test_quiet_prints_the_folder_alone(tmp_path, capsys):
+    assert train(RETAIL, tmp_path, *TINY, "--quiet") == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{newest(tmp_path)}\n" and captured.err == ""
+
+
+# --- recorded data ----------------------------------------------------------------------------------------------------
+
+
+def test_retail_learns_from_recorded_sales(tmp_path):
+    sales = pd.DataFrame(np.random.default_rng(0).gamma(2, 0.2, (160, 5)), columns=list("abcde"))
+    sales.to_csv(tmp_path / "sales.csv", index=False)
+    assert train(RETAIL, tmp_path / "out", *TINY, "--data", str(tmp_path / "sales.csv")) == 0
+    for evaluation, rows in ((False, sales[:120]), (True, sales[120:])):
+        window = recorded_demand(str(tmp_path / "sales.csv"), 5, 30, evaluation)(np.random.default_rng(1))
+        starts = [start for start in range(len(rows) - 37) if np.allclose(rows[start : start + 38], window)]
+        assert len(starts) == 1, "a window of the older or of the newest rows"
+
+
+def test_banking_learns_from_recorded_traffic(tmp_path):
+    rng = np.random.default_rng(0)
+    traffic = pd.DataFrame({"seconds": np.sort(rng.uniform(0, 40, 4000)), "router": rng.integers(0, 3, 4000)})
+    traffic["amount"], traffic["urgent"] = rng.lognormal(5, 1, 4000), rng.integers(0, 2, 4000)
+    traffic.to_csv(tmp_path / "traffic.csv", index=False)
+    flags = ["--episodes", "1", "--num-envs", "1", "--eval-episodes", "1", "--no-plots"]
+    assert train(SHORT_BANKING, tmp_path / "out", *flags, "--data", str(tmp_path / "traffic.csv")) == 0
+    constants = BANKING.make_env().constants
+    window = recorded_traffic(str(tmp_path / "traffic.csv"), constants, True)(np.random.default_rng(1))
+    assert window["arrivals"].shape == (600, 3) and window["arrivals"].sum() == len(window["amounts"])
+    assert set(window["amounts"]) <= set(traffic["amount"][traffic["seconds"] >= 30 * 0.999])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("retail", "a,b\n1,2\n", "2 columns"),
+        ("retail", "a,b,c,d,e\n1,2,3,4,x\n", "5 columns"),
+        ("retail", "a,b,c,d,e\n" + "1,2,3,4,5\n" * 40, "40 periods"),
+        ("retail", "a,b,c,d,e\n" + "1,2,3,4,-5\n" * 200, "negative"),
+        ("retail", "", "columns"),
+        ("banking", "a,b\n1,2\n", "columns a, b"),
+        ("banking", "seconds,router,amount,urgent\n1,0,x,0\n", "text"),
+        ("banking", "seconds,router,amount,urgent\n1,7,10,0\n", "router outside 0..2"),
+        ("banking", "seconds,router,amount,urgent\n1,0,10,0\n2,1,10,0\n", "1.0 seconds"),
+    ],
+)
+def test_recordings_that_cannot_be_used_are_refused(tmp_path, capsys, name, content, found):
+    (tmp_path / "data.csv").write_text(content)
+    assert train(PROBLEMS[name], tmp_path / "out", *TINY, "--data", str(tmp_path / "data.csv")) == 2
+    message = capsys.readouterr().err
+    assert "data.csv" in message and found in message and not (tmp_path / "out").exists()
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "found", "remedy"),
+    [
+        (["--algo", "madpg"], 2, "'madpg'", "maddpg"),
+        (["--difficulty", "extreme"], 2, "'extreme'", "hard"),
+        (["--episods", "5"], 2, "'--episods'", "did you mean --episodes?"),
+        (["--eval", "5"], 2, "'--eval'", "did you mean --eval-every?"),
+        (["--episodes", "-5"], 2, "'-5'", "from 1 to"),
+        (["--episodes", "0"], 2, "'0'", "from 1 to"),
+        (["--episodes", "many"], 2, "'many'", "whole number"),
+        (["--episodes", "2000000"], 2, "'2000000'", "to 1000000"),
+        (["--episodes", "1.5"], 2, "'1.5'", "whole number"),
+        (["--seed", "-1"], 2, "'-1'", "from 0 to"),
+        (["--seeds", "1", "1"], 2, "1 1", "name each once"),
+        (["--seeds", "1", "--seed", "1"], 2, "--seed and --seeds", "keep one"),
+        (["--num-envs", "0"], 2, "'0'", "from 1"),
+        (["--threads", "0"], 2, "'0'", "from 1"),
+        (["--eval-episodes", "0"], 2, "'0'", "from 1"),
+        (["--eval-every", "-1"], 2, "'-1'", "from 0"),
+        (["--save-every", "-1"], 2, "'-1'", "from 0"),
+        (["--device", "gpu"], 2, "'gpu'", "cuda"),
+        (["--device", "cuda:99"], 2, "'cuda:99'", "--device cpu"),
+        (["--set", "learning_rate"], 2, "'learning_rate'", "--set learning_rate=0.001"),
+        (["--set", "=3"], 2, "'=3'", "--set learning_rate=0.001"),
+        (["--set", "learning_rat=1"], 2, "'learning_rat'", "did you mean 'learning_rate'?"),
+        (["--set", "batch_size=-3"], 2, "-3", "at least 1"),
+        (["--set", "gamma=1.5"], 2, "1.5", "[0, 1]"),
+        (["--set", "gamma=high"], 2, "'high'", "float"),
+        (["--set", "learning_rate=NaN"], 2, "nan", "float"),
+        (["--set", "share_parameters=1"], 2, "1", "bool"),
+        (["--set", "hidden_sizes=64"], 2, "64", "tuple"),
+        (["--set", "num_agents=4"], 2, "4", "5"),
+        (["--set", "action_type=discrete"], 2, "discrete", "continuous"),
+        (["--set", "seed=4"], 2, "4", "--seed"),
+        (["--config", "missing.json"], 2, "No such file", "existing"),
+        (["--data", "missing.csv"], 2, "missing.csv", "No such file"),
+        (["--resume"], 2, "no run to resume", "start a run first"),
+        (["--resume", "elsewhere"], 2, "'elsewhere'", "newest"),
+        (["leftover"], 2, "'leftover'", "--help"),
+    ],
+)
+def test_a_mistake_is_refused_before_training_with_what_was_found_and_what_to_do(
+    tmp_path, capsys, monkeypatch, flags, code, found, remedy
+):
+    monkeypatch.chdir(tmp_path)
+    try:
+        result = train(RETAIL, tmp_path / "out", *TINY, *flags)
+    except SystemExit as stopped:  # argparse
+        result = stopped.code
+    message = capsys.readouterr().err
+    assert result == code and found in message and remedy in message, message
+    assert "Traceback" not in message and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("{learning_rate: 1}", "not valid JSON"),
+        ("[1, 2]", "a list"),
+        ('{"gama": 1}', "did you mean 'gamma'?"),
+        ("\xff", "JSON"),
+    ],
+)
+def test_a_config_file_that_makes_no_sense_is_refused(tmp_path, capsys, content, found):
+    (tmp_path / "config.json").write_text(content, encoding="latin-1")
+    assert train(RETAIL, tmp_path / "out", *TINY, "--config", str(tmp_path / "config.json")) == 2
+    assert found in capsys.readouterr().err
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused_before_training(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert train(RETAIL, tmp_path / "file" / "out", *TINY) == 1
+    message = capsys.readouterr().err
+    assert "cannot write results to" in message and "Not a directory" in message and "--out" in message
+
+
+# --- main -------------------------------------------------------------------------------------------------------------
+
+
+def test_main_needs_to_be_told_what_to_run(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main_script.main([])
+    assert stopped.value.code == 2 and "--all" in capsys.readouterr().err
+
+
+def test_main_runs_the_demos_with_its_flags(monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr(main_script, "run_side_by_side", lambda scripts: called.extend(scripts) or 7)
+    assert main_script.main(["--all", "--fast", "--seed", "4", "--out", str(tmp_path)]) == 7
+    flags = ["--seed", "4", "--device", "auto", "--fast", "--out"]
+    assert called == [(ROOT / name / "demo.py", [*flags, str(tmp_path / name)]) for name in ("retail", "banking")]
+    called.clear()
+    main_script.main(["--banking"])
+    assert called == [(ROOT / "banking" / "demo.py", ["--seed", "0", "--device", "auto"])]
+
+
+def test_scripts_run_at_the_same_time_and_speak_one_after_the_other(tmp_path):
+    meet = "import pathlib, sys, time\npathlib.Path(sys.argv[1]).touch()\n"
+    meet += "while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.01)\n"  # for ever, if they ran in turn
+    meet += "print('this is', sys.argv[1], flush=True); sys.exit(int(sys.argv[3]))"
+    (tmp_path / "meet.py").write_text(meet)
+    caller = (
+        "import sys; from pathlib import Path; from core.experiment.signals import run_side_by_side as run\n"
+        "sys.exit(run([(Path(sys.argv[1]), ['a', 'b', '0']), (Path(sys.argv[1]), ['b', 'a', '3'])]))"
+    )
+    command = [sys.executable, "-c", caller, str(tmp_path / "meet.py")]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 3 and done.stdout.endswith("\n\nthis is a\nthis is b\n"), done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_main_passes_signals_on_to_the_demos(tmp_path, number, code):
+    (tmp_path / "wait.py").write_text(
+        "import signal, sys, time\n"
+        "for n in (2, 15): signal.signal(n, lambda n, _: sys.exit(128 + n))\n"
+        "open(sys.argv[1], 'w').close(); time.sleep(60)"
+    )
+    caller = (
+        "import sys; from pathlib import Path; from core.experiment.signals import run_side_by_side as run\n"
+        "sys.exit(run([(Path('wait.py'), ['a']), (Path('wait.py'), ['b'])]))"
+    )
+    command = [sys.executable, "-c", caller]
+    process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while not ((tmp_path / "a").exists() and (tmp_path / "b").exists()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait(timeout=30) == code
+
+
+# --- stopping and resuming --------------------------------------------------------------------------------------------
+
+
+def started(out: Path, *flags: str) -> subprocess.Popen:
+    """A retail training in a process of its own that has trained at least one round."""
+    command = [sys.executable, str(ROOT / "retail/train.py"), "--out", str(out), "--no-plots", *flags]
+    process = subprocess.Popen(command, cwd=out.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("*/checkpoint.pt")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.02)
+    return process
+
+
+LONG = [
+    "--episodes",
+    "60",
+    "--num-envs",
+    "4",
+    "--eval-episodes",
+    "2",
+    "--save-every",
+    "4",
+    "--eval-every",
+    "60",
+    *LEARN,
+]
+
+
+def test_sigterm_finishes_the_round_and_the_resumed_run_equals_the_uninterrupted_one(tmp_path):
+    process = started(tmp_path / "cut", *LONG)
+    process.send_signal(signal.SIGTERM)
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode == 143 and "Traceback" not in message
+    run = newest(tmp_path / "cut")
+    done = len(pd.read_csv(run / "progress.csv"))
+    assert 4 <= done < 60 and f"{done} of 60 episodes are saved" in message and f"--resume {run}" in message
+    assert (run / "checkpoint_previous.pt").is_file() or done == 4
+
+    assert train(RETAIL, tmp_path / "cut", "--resume", "--no-plots") == 0
+    assert newest(tmp_path / "cut") == run, "a resumed run goes on in its folder"
+    assert train(RETAIL, tmp_path / "whole", *LONG, "--no-plots") == 0
+    for name in ("progress.csv", "evaluation.csv", "summary.csv", "periods.csv"):
+        pd.testing.assert_frame_equal(
+            without_clock(run / name), without_clock(newest(tmp_path / "whole") / name), check_exact=True
+        )
+
+
+def test_ctrl_c_outside_the_training_stops_at_once_and_says_how_to_go_on(tmp_path, capsys):
+    def interrupt(observations):
+        os.kill(os.getpid(), signal.SIGINT)
+        return np.zeros((*observations.shape[:-1], 1))
+
+    problem = replace(RETAIL, baselines=lambda env: {"interrupted": interrupt})
+    assert train(problem, tmp_path, *TINY) == 130
+    assert f"stopped. continue with: python retail/train.py --resume {newest(tmp_path)}" in capsys.readouterr().err
+    assert train(RETAIL, tmp_path, "--resume", "--no-plots") == 0
+    assert "starts from the beginning" in capsys.readouterr().out
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    endless = ["--episodes", "4", "--num-envs", "2", "--eval-episodes", "2", "--save-every", "1", "--eval-every", "0"]
+    process = started(
+        tmp_path / "out", *endless, "--set", "batch_size=8", "learning_starts=90", "updates_per_step=100000"
+    )
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate(timeout=30)[1]
+    assert process.returncode == 130 and "once more stops at once" in message and "Traceback" not in message
+
+
+def test_a_finished_run_can_be_resumed_for_more_episodes_and_for_its_evaluation(tmp_path, capsys):
+    assert train(RETAIL, tmp_path, *TINY, *LEARN) == 0
+    run = newest(tmp_path)
+    (run / "evaluation.csv").unlink()
+    assert train(RETAIL, tmp_path, "--resume", str(run), "--episodes", "6", "--no-plots") == 0
+    assert len(pd.read_csv(run / "progress.csv")) == 6 and (run / "evaluation.csv").is_file()
+    assert train(RETAIL, tmp_path, "--resume", run.name, "--episodes", "4") == 2
+    assert "has 6 already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        (["--algo", "qmix"], "'maddpg'"),
+        (["--seed", "5"], "began with 0"),
+        (["--num-envs", "3"], "began with 2"),
+        (["--difficulty", "hard"], "'medium'"),
+        (["--set", "gamma=0.5"], "keeps its own"),
+    ],
+)
+def test_a_resumed_run_keeps_what_it_began_with(tmp_path_factory, capsys, flags, found):
+    out = tmp_path_factory.getbasetemp() / "kept"
+    if not out.exists():
+        assert train(RETAIL, out, *TINY, *LEARN) == 0
+    assert train(RETAIL, out, "--resume", *flags) == 2
+    message = capsys.readouterr().err
+    assert found in message and flags[0] in message and "start a new run" in message
+
+
+def test_damaged_runs_are_refused_or_continued_from_the_checkpoint_before(tmp_path, capsys):
+    assert train(RETAIL, tmp_path, *TINY, *LEARN, "--save-every", "2") == 0
+    run = newest(tmp_path)
+    (run / "checkpoint.pt").write_bytes(b"no checkpoint")
+    assert train(RETAIL, tmp_path, "--resume", "--no-plots") == 0
+    captured = capsys.readouterr()
+    assert "2 of 4 episodes were done before" in captured.out and "is damaged" in captured.err
+    for path in run.glob("checkpoint*.pt"):
+        path.write_bytes(b"no checkpoint")
+    assert train(RETAIL, tmp_path, "--resume") == 1
+    assert "no usable checkpoint" in capsys.readouterr().err
+    assert train(BANKING, tmp_path, "--resume") == 2
+    assert "is a retail run" in capsys.readouterr().err
+    (run / "config.json").write_text("{")
+    assert train(RETAIL, tmp_path, "--resume") == 1
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_the_checkpoint_of_another_team_is_refused(tmp_path, capsys):
+    assert train(RETAIL, tmp_path, *TINY, *LEARN) == 0
+    first = newest(tmp_path)
+    assert train(RETAIL, tmp_path, *TINY, "--algo", "mappo") == 0
+    (newest(tmp_path) / "checkpoint.pt").write_bytes((first / "checkpoint.pt").read_bytes())
+    assert train(RETAIL, tmp_path, "--resume") == 1
+    message = capsys.readouterr().err
+    assert "MADDPGTeam" in message and "MAPPOTeam" in message
+
+
+def test_a_training_that_diverges_stops_with_a_reason(tmp_path, capsys):
+    flags = ["--episodes", "40", "--num-envs", "2", "--eval-episodes", "2", "--eval-every", "0"]
+    assert train(RETAIL, tmp_path, *flags, "--set", "learning_rate=1e30", "batch_size=8", "learning_starts=20") == 1
+    message = capsys.readouterr().err
+    assert "training stopped in episodes" in message and "learning_rate" in message and "Traceback" not in message

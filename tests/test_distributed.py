@@ -1,0 +1,126 @@
+"""Two processes train as one: the same networks in both, every episode once, and the first alone writes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from games import GuessNumber
+from teams import ALGORITHMS, same
+
+from core.experiment.training import episode_seeds
+
+TWO_PROCESSES = '''
+import sys, warnings
+from pathlib import Path
+root, folder = Path(sys.argv[1]), Path(sys.argv[2])
+sys.path[:0] = [str(root), str(root / "tests")]
+warnings.simplefilter("ignore")
+import torch
+torch.set_num_threads(1)
+from core.experiment import distributed
+from games import ConstantReward, GuessNumber, Leaving
+from teams import ALGORITHMS, make_team
+from core.experiment.checkpoint import load_checkpoint
+from core.experiment.training import train
+from core.experiment.vector_env import VectorEnv
+
+assert distributed.start("cpu") == "cpu"
+rank = distributed.rank()
+result = {}
+
+class Folder:
+    def __init__(self, path):
+        self.checkpoint = path / "checkpoint.pt"
+
+    def write_progress(self, table):
+        assert rank == 0, "only the first process writes"
+
+for algorithm in ALGORITHMS:
+    def trained(episodes, **options):
+        # Every process starts from other weights: the first one's must win.
+        team = make_team(algorithm, "continuous", 1, 1, seed=rank)
+        env = VectorEnv([GuessNumber] * distributed.share_of(4))
+        return team, train(env, team, episodes, **options)
+    place = Folder(folder / algorithm)
+    team, history = trained(48, run=place)
+    trained(16, run=place)
+    resume = load_checkpoint(place.checkpoint) if rank == 0 else None
+    again, continued = trained(48, resume=distributed.share(resume))
+    result[algorithm] = {
+        "weights": [p.detach().clone() for p in team.parameters()],
+        "resumed": [p.detach().clone() for p in again.parameters()],
+        "own randomness": team.random_state(),
+        "updates": team.updates,
+        "columns": list(history.columns),
+        "rows": torch.tensor(history.drop(columns="seconds").to_numpy(float)),
+        "resumed rows": torch.tensor(continued.drop(columns="seconds").to_numpy(float)),
+    }
+for name, run in {
+    "unequal": lambda: train(VectorEnv([Leaving] * 2), make_team("qmix", state_dim=2, num_agents=3), 8),
+    "remainder": lambda: train(VectorEnv([ConstantReward] * 2), make_team("qmix", state_dim=1), 6),
+    "share": lambda: distributed.share_of(3),
+}.items():
+    try:
+        run()
+    except ValueError as error:
+        result[name] = str(error)
+torch.save(result, folder / f"rank{rank}.pt")
+distributed.finish()
+'''
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """What two gloo processes, started as torchrun starts them, found."""
+    folder = tmp_path_factory.mktemp("distributed")
+    for algorithm in ALGORITHMS:
+        (folder / algorithm).mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    root = Path(__file__).resolve().parents[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_PROCESSES, str(root), str(folder)],
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_two_processes_hold_the_same_networks_and_their_own_experience(two_processes, algorithm):
+    first, second = (result[algorithm] for result in two_processes)
+    assert same(first["weights"], second["weights"]) and first["updates"] == second["updates"] > 0
+    assert not same(first["own randomness"], second["own randomness"])
+    assert torch.equal(first["rows"].nan_to_num(), second["rows"].nan_to_num())
+    assert first["rows"][:, 0].tolist() == list(range(48)), "every episode once, in order"
+    numbers = [float(GuessNumber().reset(seed=seed)[0, 0]) for seed in episode_seeds(0, 0, 48)]
+    assert first["rows"][:, first["columns"].index("number")].tolist() == numbers, "episode k is that of seed k"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_distributed_training_resumes_bit_for_bit(two_processes, algorithm):
+    for result in two_processes:
+        assert same(result[algorithm]["weights"], result[algorithm]["resumed"])
+        assert torch.equal(result[algorithm]["rows"].nan_to_num(), result[algorithm]["resumed rows"].nan_to_num())
+
+
+def test_what_cannot_be_shared_out_is_refused_in_both_processes(two_processes):
+    for result in two_processes:
+        assert "running episodes differ between processes" in result["unequal"]
+        assert "expected a multiple of 4 (2 environments in each of 2 processes), found 6" in result["remainder"]
+        assert "num_envs: 3 cannot be shared out over 2 processes" in result["share"]

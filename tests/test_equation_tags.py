@@ -1,0 +1,134 @@
+"""Page and code tell one story: every equation of docs/MARL_THEORY.md has its line of code, and the other way round.
+
+On the page an equation is headed by a line such as
+
+    **(MADDPG-2)** The critic's target · `td_target` in `core/maddpg.py`
+
+and in the code the tag stands in a comment inside that very function.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "MARL_THEORY.md").read_text(encoding="utf-8")
+FILES = {"MADDPG": "core/maddpg.py", "MAPPO": "core/mappo.py", "QMIX": "core/qmix.py"}
+
+TAG = re.compile(r"\((MADDPG|MAPPO|QMIX)-(\d+)\)")
+HEADING = re.compile(r"^\*\*\((MADDPG|MAPPO|QMIX)-(\d+)\)\*\* .*`([\w.]+)` in `(core/\w+\.py)`$", re.MULTILINE)
+LETTER_ROW = re.compile(r"^\| ([A-Z]) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+
+EQUATIONS = {f"{name}-{number}": (function, file) for name, number, function, file in HEADING.findall(PAGE)}
+
+
+def comments(file: str) -> list[tuple[int, str]]:
+    """Line number and text of every comment of a file."""
+    source = (ROOT / file).read_text(encoding="utf-8")
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
+
+
+def tags_in_comments(file: str) -> dict[str, list[int]]:
+    """Tag -> the lines of a file whose comment carries it."""
+    found: dict[str, list[int]] = {}
+    for line, text in comments(file):
+        for name, number in TAG.findall(text):
+            found.setdefault(f"{name}-{number}", []).append(line)
+    return found
+
+
+def functions(file: str) -> dict[str, range]:
+    """Qualified name of every function and method -> its lines."""
+    found = {}
+
+    def visit(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
+                name = f"{prefix}{child.name}"
+                if isinstance(child, ast.FunctionDef):
+                    found[name] = range(child.lineno, child.end_lineno + 1)
+                visit(child, f"{name}.")
+
+    visit(ast.parse((ROOT / file).read_text(encoding="utf-8")), "")
+    return found
+
+
+# --- Tags -------------------------------------------------------------------------------------------------------------
+
+
+def test_no_equation_is_on_the_page_twice():
+    headings = re.findall(r"^\*\*\(((?:MADDPG|MAPPO|QMIX)-\d+)\)\*\*", PAGE, re.MULTILINE)
+    assert sorted(headings) == sorted(set(headings))
+    assert set(headings) == set(EQUATIONS), "every heading names its function and file, as the docstring shows"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_equations_are_numbered_without_gaps(name):
+    numbers = sorted(int(tag.split("-")[1]) for tag in EQUATIONS if tag.startswith(f"{name}-"))
+    assert numbers and numbers == list(range(1, len(numbers) + 1))
+
+
+def test_an_equation_follows_every_heading():
+    for heading in HEADING.finditer(PAGE):
+        assert PAGE[heading.end() :].startswith("\n\n$$\n"), heading.group(0)
+
+
+@pytest.mark.parametrize("tag", EQUATIONS)
+def test_every_equation_has_its_line_in_the_function_that_it_names(tag):
+    function, file = EQUATIONS[tag]
+    assert file == FILES[tag.split("-")[0]]
+    assert function in functions(file), f"{file} has no function {function}"
+    lines = tags_in_comments(file).get(tag, [])
+    assert lines, f"({tag}) is on the page, but in no comment of {file}"
+    assert [line for line in lines if line not in functions(file)[function]] == [], f"({tag}) is not in {function}"
+
+
+@pytest.mark.parametrize("file", sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("core/**/*.py")))
+def test_every_tag_in_the_code_is_an_equation_of_the_page(file):
+    assert {tag: lines for tag, lines in tags_in_comments(file).items() if tag not in EQUATIONS} == {}
+
+
+def test_the_page_mentions_no_equation_that_it_does_not_have():
+    assert {f"{name}-{number}" for name, number in TAG.findall(PAGE)} == set(EQUATIONS)
+
+
+# --- Letters of shapes ------------------------------------------------------------------------------------------------
+
+
+def page_letters() -> set[tuple[str, str, str]]:
+    """(letter, meaning, file) as the page's table of letters has them."""
+    section = PAGE.partition("### Letters")[2].partition("\n## ")[0]
+    rows = LETTER_ROW.findall(section)
+    return {(letter, meaning.strip(), name.strip()) for letter, meaning, names in rows for name in names.split(",")}
+
+
+def code_letters(name: str) -> set[tuple[str, str, str]]:
+    """The same from the ``Shapes:`` sentence of a file's docstring; remarks in brackets and formulas are left out."""
+    docstring = ast.get_docstring(ast.parse((ROOT / f"core/{name}.py").read_text(encoding="utf-8")))
+    sentence = re.search(r"Shapes: (.*?)\.(?:\s|$)", docstring, re.DOTALL).group(1)
+    sentence = re.sub(r"\([^)]*\)", "", " ".join(sentence.split()))
+    pairs = (re.fullmatch(r"([A-Z])(?: = [^a-z]*)? ([a-z ]+)", part.strip()).groups() for part in sentence.split(","))
+    return {(letter, meaning.strip(), name) for letter, meaning in pairs}
+
+
+def test_page_and_algorithms_spell_shapes_with_the_same_letters():
+    names = [Path(file).stem for file in FILES.values()]
+    assert page_letters() == set().union(*(code_letters(name) for name in names))
+
+
+@pytest.mark.parametrize("name", [Path(file).stem for file in FILES.values()])
+def test_shape_comments_use_no_other_letter(name):
+    allowed = {letter for letter, _, _ in code_letters(name)}
+    used = set()
+    for _, text in comments(f"core/{name}.py"):
+        for shape in re.findall(r"\(([^()]*,[^()]*)\)", text):
+            if re.fullmatch(r"[\w *+.,-]+", shape) and not re.search(r"[a-z]{2}", shape.replace("or", "")):
+                used |= set(re.findall(r"\b[A-Z]\b", shape))
+    assert used and used <= allowed

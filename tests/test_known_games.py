@@ -1,0 +1,202 @@
+"""Games whose answers are known: what each algorithm can represent, and what it must find.
+
+Full exploration with exact data tests what an algorithm *represents* (its projection); the rest is trained as a user
+would, with ``train`` and ``evaluate``. Payoffs are team rewards, so returns are divided by the number of agents.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from games import CLIMBING, ONE_SHOT, GuessNumber, MatrixGame, TwoStepGame, penalty
+from teams import ALGORITHMS, CREATE
+
+from core.base_agent import AgentTeam
+from core.experiment.evaluation import evaluate
+from core.experiment.training import train
+from core.experiment.vector_env import VectorEnv
+from core.replay_buffer import Batch
+
+each_sharing = pytest.mark.parametrize("share", [False, True], ids=["separate", "shared"])
+REPLAYING = {
+    "learning_rate": 0.01,
+    "gamma": 0.5,  # the repeated games have no memory: how the future is weighed does not change what is best
+    "tau": 0.05,
+    "hidden_sizes": [32],
+    "batch_size": 64,
+    "buffer_size": 5000,
+    "learning_starts": 32,
+    "epsilon_decay": 0.9,
+    "epsilon_decay_steps": 200,
+}
+CONFIGS = {
+    # A larger logit penalty keeps actors from freezing on one action before their critics know the others.
+    "maddpg": {**REPLAYING, "logit_penalty": 0.03, "noise_std": 2.0},
+    "mappo": {
+        "learning_rate": 0.01,
+        "gamma": 0.5,
+        "hidden_sizes": [32],
+        "rollout_length": 5,
+        "epochs": 5,
+        "entropy_coefficient": 0.02,
+    },
+    "qmix": {**REPLAYING, "mixing_width": 8, "hypernet_width": 16},
+}
+
+
+def payoff_of_trained_team(algorithm: str, make, rounds: int, share: bool, seed: int = 0, **config) -> float:
+    """Train 16 copies of a game for some rounds; the greedy team's mean payoff an episode afterwards."""
+    env = VectorEnv([make] * 16)
+    kind = "discrete" if env.discrete_actions else "continuous"
+    merged = {**CONFIGS[algorithm], "action_type": kind, "share_parameters": share, "seed": seed, **config}
+    team = CREATE[algorithm](env.observation_space_size, env.action_space_size, env.num_agents, merged)
+    train(env, team, 16 * rounds, seed=seed, progress=False)
+    table = evaluate(VectorEnv([make] * 200) if kind == "continuous" else make(), team, 200 if kind == "continuous" else 1)
+    return table["team_return"].mean() / env.num_agents
+
+
+# --- every algorithm finds what is there to be found ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@each_sharing
+def test_a_one_step_team_task_is_solved(algorithm, share):
+    assert payoff_of_trained_team(algorithm, lambda: MatrixGame(ONE_SHOT), 60, share) == 12.0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@each_sharing
+def test_the_repeated_penalty_game_without_penalty_is_solved(algorithm, share):
+    # Two optima, 10 each, and 0 for mixing them up: the agents must agree. With shared parameters they can only because
+    # the id in the observation lets one network choose differently for different agents.
+    rounds = 20 if algorithm == "maddpg" else 12
+    payoff = payoff_of_trained_team(algorithm, lambda: MatrixGame(penalty(0), steps=25, cut=True), rounds, share)
+    assert payoff >= 249.0  # of 250
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@each_sharing
+def test_each_agent_says_the_number_that_only_it_sees(algorithm, share):
+    # Always 0.5 brings -1/12 = -0.083. QMIX has 11 levels: at best -0.1^2 / 12 = -0.0008.
+    rounds = 400 if algorithm == "maddpg" else 300
+    assert payoff_of_trained_team(algorithm, GuessNumber, rounds, share) > -0.008
+
+
+# --- what QMIX and VDN represent --------------------------------------------------------------------------------------
+
+
+def projection(payoff, mixer: str, seed: int = 0, updates: int = 1500) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Q_tot of every joint action after regression on all of them equally, and the greedy joint action."""
+    payoff = np.asarray(payoff, float)
+    n, actions = payoff.ndim, payoff.shape[0]
+    joint = torch.tensor(list(itertools.product(range(actions), repeat=n)))  # (B, N), B = A^N
+    ones = torch.ones(len(joint), n)
+    rewards = torch.from_numpy(payoff.reshape(-1, 1)).float().expand(-1, n)
+    batch = Batch(ones[..., None], joint, rewards, ones[..., None], ones, ones[:, :1], ones)
+    config = {"mixer": mixer, "learning_rate": 0.02, "anneal_learning_rate": True, "hidden_sizes": [32], "seed": seed}
+    team = CREATE["qmix"](1, actions, n, config | {"mixing_width": 16, "hypernet_width": 16})
+    for update in range(updates):
+        team.set_progress(update / updates)
+        team.update(batch)
+    return q_table(team, joint, np.ones((n, 1))).reshape(payoff.shape), greedy(team, np.ones((n, 1)))
+
+
+def q_table(team: AgentTeam, joint: torch.Tensor, observations: np.ndarray, state=()) -> np.ndarray:
+    """Q_tot (B,) of joint actions (B, N), all taken after the same observations (N, O)."""
+    seen = torch.from_numpy(np.asarray(observations, np.float32)).expand(len(joint), -1, -1)
+    states = torch.tensor(np.asarray(state, np.float32)).expand(len(joint), -1) if team.config.state_size else None
+    with torch.no_grad():
+        chosen = team.utilities(seen).gather(-1, team.chosen(joint)).flatten(1)
+        return team.networks["mixer"](chosen, team.central_state(seen, states)).numpy()
+
+
+def greedy(team: AgentTeam, observations: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(a) for a in team.select_actions(observations, training=False))
+
+
+def additive_fit(payoff) -> np.ndarray:
+    """The least-squares fit of a sum of one number an agent, in closed form."""
+    payoff = np.asarray(payoff, float)
+    return payoff.mean(1, keepdims=True) + payoff.mean(0, keepdims=True) - payoff.mean()
+
+
+def test_qmix_fits_the_one_shot_matrix():
+    table, choice = projection(ONE_SHOT, "monotonic")
+    expected = np.where(np.arange(9).reshape(3, 3) == 0, 12.0, -0.05)
+    np.testing.assert_allclose(table, expected, atol=0.1)
+    assert choice == (0, 0)
+
+
+@pytest.mark.parametrize("payoff", [CLIMBING, penalty(0), penalty(-25)], ids=["climbing", "penalty 0", "penalty -25"])
+def test_the_additive_mixer_fits_by_least_squares(payoff):
+    table, choice = projection(payoff, "additive", updates=800)
+    np.testing.assert_allclose(table, additive_fit(payoff), atol=0.1)
+    # Climbing: 5 at (2, 2). Penalty 0: four joint actions tie at 4.22, two of them worth nothing. Below: the safe 2.
+    best = {11: {(2, 2)}, 0: {(0, 0), (0, 2), (2, 0), (2, 2)}, -25: {(1, 1)}}[payoff[0][0]]
+    assert choice in best
+    if payoff[0][0] == 0:
+        assert additive_fit(payoff)[0, 2] == pytest.approx(4.22, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "payoff, worth",
+    [(CLIMBING, 5), (penalty(0), 10), (penalty(-25), 2), (penalty(-100), 2)],
+    ids=["climbing", "penalty 0", "penalty -25", "penalty -100"],
+)
+def test_what_qmix_chooses_where_its_class_does_not_hold_the_truth(payoff, worth):
+    # Monotonic mixing is sufficient for decentralized choice, not necessary: climbing (11) and penalty games (10) have
+    # optima that no monotonic table can show under uniform data.
+    _, choice = projection(payoff, "monotonic")
+    assert np.asarray(payoff)[choice] == worth
+
+
+# --- the two-step game of the QMIX paper ------------------------------------------------------------------------------
+
+
+@cache
+def two_step(mixer: str, seed: int = 0) -> tuple[list[np.ndarray], float]:
+    """Q_tot in the first state, in 2A and in 2B, after 5000 episodes at random; and the greedy return."""
+    env = VectorEnv([TwoStepGame] * 50)
+    config = {
+        "mixer": mixer,
+        "state_size": 3,
+        "epsilon_min": 1.0,
+        "learning_starts": 500,
+        "updates_per_step": 10,
+        "batch_size": 64,
+        "buffer_size": 10_000,
+        "tau": 0.02,
+        "hidden_sizes": [32],
+        "mixing_width": 16,
+        "hypernet_width": 32,
+        "learning_rate": 0.005,
+        "anneal_learning_rate": True,
+        "seed": seed,
+    }
+    team = CREATE["qmix"](3, 2, 2, config)
+    train(env, team, 5000, seed=seed, progress=False)
+    joint, tables = torch.tensor(list(itertools.product(range(2), repeat=2))), []
+    for stage in range(3):
+        state = np.eye(3)[stage]
+        tables.append(q_table(team, joint, np.tile(state, (2, 1)), state).reshape(2, 2))
+    return tables, float(evaluate(TwoStepGame(), team, 1)["team_return"].iloc[0]) / 2
+
+
+def test_qmix_finds_8_in_the_two_step_game_with_the_exact_table():
+    (first, safe, matrix), payoff = two_step("monotonic")
+    np.testing.assert_allclose(matrix, [[0, 1], [1, 8]], atol=0.1)
+    np.testing.assert_allclose(safe, 7.0, atol=0.1)
+    np.testing.assert_allclose(first, [[0.99 * 7] * 2, [0.99 * 8] * 2], atol=0.1)
+    assert payoff == 8.0
+
+
+def test_the_additive_mixer_settles_for_7_in_the_two_step_game():
+    (first, safe, matrix), payoff = two_step("additive")
+    np.testing.assert_allclose(matrix, [[-1.5, 2.5], [2.5, 6.5]], atol=0.3)  # exact under exactly uniform data
+    np.testing.assert_allclose(safe, 7.0, atol=0.1)
+    assert first[0].max() > first[1].max() + 0.2  # 0.99 * 7 against 0.99 * 6.5
+    assert payoff == 7.0

@@ -1,0 +1,357 @@
+"""MADDPG: targets, gradients and exploration by hand, and the values of tasks that can be computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from teams import KINDS, make_team, members, networks, random_batch, random_transition, shake, zero_gradients
+from torch.nn import functional as F
+
+from core.maddpg import actor_loss, critic_loss, gumbel_softmax, td_target
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+each_sharing = pytest.mark.parametrize("share", [False, True])
+each_objective = pytest.mark.parametrize("objective", ["own", "team"])
+
+
+def team_of_three(kind: str = "continuous", **config):
+    return make_team("maddpg", kind, num_agents=3, **config)
+
+
+def with_targets_apart(team):
+    """The targets differ clearly from the online networks, so that taking the wrong one shows."""
+    shake(team, "actor", "critic", "actor_target", "critic_target")
+    return team
+
+
+def one_by_one(team, name: str, batch, actions, later: bool = False) -> torch.Tensor:
+    """Q_i for every twin, agent and row, (K, N, B), computed without any stacking from joint actions (N, B, A)."""
+    observations = batch.next_observations if later else batch.observations
+    rows, n = len(observations), team.num_agents
+    q = torch.zeros(team.num_critics, n, rows)
+    for k, i, row in itertools.product(range(team.num_critics), range(n), range(rows)):
+        central = torch.cat([observations[row].flatten(), *(actions[j, row] for j in range(n))])
+        shared = team.config.share_parameters  # one network a twin, with one output an agent
+        member, output = (k, i) if shared else (k * n + i, 0)
+        q[k, i, row] = team.networks[name].member(member, central[None])[0, output]
+    return q
+
+
+def actions_of(team, name: str, observations) -> torch.Tensor:
+    """Every agent's greedy action by network ``name``, agent by agent, as the critics read it: (N, B, A)."""
+    logits = []
+    for i in range(team.num_agents):
+        own = observations[:, i]
+        if team.config.share_parameters:
+            own = torch.cat([own, torch.eye(team.num_agents)[i].expand(len(own), -1)], dim=1)
+        logits.append(team.networks[name].member(i, own))
+    logits = torch.stack(logits)
+    return torch.sigmoid(logits) if team.action_type == "continuous" else F.one_hot(logits.argmax(-1), 2).float()
+
+
+# --- the target -------------------------------------------------------------------------------------------------------
+
+
+def test_only_termination_cuts_the_future():
+    ones, terminated = torch.ones(2), torch.tensor([0.0, 1.0])
+    y = td_target(ones, 0.9 * ones, terminated, 10.0 * ones)
+    torch.testing.assert_close(y, torch.tensor([10.0, 1.0]))
+
+
+@each_kind
+@each_sharing
+@pytest.mark.parametrize("twins", [False, True])
+def test_the_target_takes_all_next_actions_from_all_target_actors_and_the_smaller_target_critic(kind, share, twins):
+    team = with_targets_apart(team_of_three(kind, share_parameters=share, twin_critics=twins, reward_scale=0.5))
+    batch = random_batch(team, 12)
+    next_actions = actions_of(team, "actor_target", batch.next_observations)
+    next_q = one_by_one(team, "critic_target", batch, next_actions, later=True).amin(dim=0)  # (N, B)
+    y = 0.5 * batch.rewards.T + 0.99 * (1 - batch.terminated.T) * next_q
+    taken = batch.actions.transpose(0, 1)
+    taken = taken if kind == "continuous" else F.one_hot(taken, 2).float()
+    q = one_by_one(team, "critic", batch, taken)  # (K, N, B)
+    expected = sum((q[k, i] - y[i]).square().mean() for k in range(len(q)) for i in range(3))
+    assert batch.terminated.any() and next_q.std() > 0.1
+    torch.testing.assert_close(team.critic_loss(batch), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_target_noise_smooths_the_target_actions_and_is_off_by_default():
+    team, noisy = team_of_three(), team_of_three(target_noise=0.3)
+    seen = random_batch(team).next_observations
+    assert torch.equal(team.target_actions(seen, None), team.target_actions(seen, None))
+    exact, smoothed = team.target_actions(seen, None), noisy.target_actions(seen, None)
+    distance = torch.logit(smoothed) - torch.logit(exact)
+    assert 0.2 < distance.std() < 0.3 and distance.abs().max() < 0.601  # two deviations at most
+
+
+def test_discrete_target_actions_are_one_hot_greedy_and_legal():
+    team = make_team("maddpg", "discrete", action_dim=4)
+    shake(team, "actor_target")
+    seen = random_batch(team).next_observations
+    masks = torch.rand(32, 2, 4, generator=torch.Generator().manual_seed(0)) < 0.5
+    masks[..., 0] |= ~masks.any(-1)
+    actions = team.target_actions(seen, masks)  # (N, B, A)
+    assert torch.equal(actions.sum(-1), torch.ones(2, 32)) and set(actions.unique().tolist()) == {0.0, 1.0}
+    assert (masks.transpose(0, 1) & actions.bool()).any(-1).all()
+    assert not torch.equal(actions, team.target_actions(seen, None))
+
+
+# --- the losses -------------------------------------------------------------------------------------------------------
+
+
+def test_the_critic_loss_is_a_mean_over_active_rows_and_a_sum_over_critics():
+    q, y = torch.tensor([[[1.0, 2.0], [0.0, 0.0]]]), torch.tensor([[0.0, 0.0], [3.0, 100.0]])
+    active = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    assert critic_loss(q, y, active) == (1 + 4) / 2 + 9
+
+
+def test_the_actor_loss_climbs_q_and_keeps_logits_small():
+    q, active = torch.tensor([[1.0, 3.0], [5.0, 100.0]]), torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    logits = torch.tensor([[[1.0, 1.0], [0.0, 2.0]], [[0.0, 4.0], [9.0, 9.0]]])
+    assert actor_loss(q, logits, active, 0.0) == -(1 + 3) / 2 - 5
+    penalty = 0.01 * ((1 + 2) / 2 + 8)
+    torch.testing.assert_close(actor_loss(q, logits, active, 0.01), torch.tensor(-7.0 + penalty))
+
+
+@each_kind
+def test_the_logit_penalty_reaches_the_teams_loss(kind):
+    losses = []
+    for weight in (0.0, 1.0):
+        team = make_team("maddpg", kind, logit_penalty=weight)
+        shake(team, "actor")
+        batch = random_batch(team)
+        logits = team.networks["actor"](team.agent_inputs(batch.observations))
+        team.seed(1)  # the same Gumbel noise
+        losses.append(team.actor_loss(batch))
+    torch.testing.assert_close(losses[1] - losses[0], logits.square().mean(dim=(1, 2)).sum())
+
+
+@each_sharing
+@pytest.mark.parametrize("twins", [False, True])
+def test_in_the_own_objective_only_the_own_action_is_new(share, twins):
+    team = with_targets_apart(team_of_three(share_parameters=share, twin_critics=twins, logit_penalty=0.0))
+    batch = random_batch(team, 8)
+    new, stored = actions_of(team, "actor", batch.observations), batch.actions.transpose(0, 1)
+    expected = 0.0
+    for i in range(3):
+        joint = torch.stack([new[j] if j == i else stored[j] for j in range(3)])
+        expected -= one_by_one(team, "critic", batch, joint)[0, i].mean()
+    torch.testing.assert_close(team.actor_loss(batch), expected, rtol=1e-4, atol=1e-5)
+    together = team_of_three(
+        share_parameters=share, twin_critics=twins, logit_penalty=0.0, actor_objective="team"
+    )
+    together.load_state_dict(team.state_dict())
+    expected = -one_by_one(team, "critic", batch, new)[0].mean(dim=-1).sum()
+    torch.testing.assert_close(together.actor_loss(batch), expected, rtol=1e-4, atol=1e-5)
+
+
+@each_kind
+@each_objective
+def test_an_agents_own_loss_moves_only_its_actor(kind, objective):
+    team = team_of_three(kind, actor_objective=objective)
+    batch = random_batch(team)
+    for i in range(3):
+        zero_gradients(team)
+        team[i].compute_loss(batch)["actor_loss"].backward()
+        lengths = members(team, "actor", gradient=True).norm(dim=1)
+        others = [length for j, length in enumerate(lengths) if j != i]
+        assert lengths[i] > 0
+        if objective == "own":
+            assert not any(others)  # exactly 0
+        else:
+            assert all(others)  # (MADDPG-9): Q_i is climbed by everybody's action
+
+
+@each_kind
+@each_sharing
+@each_objective
+def test_the_actors_step_leaves_the_critics_alone(kind, share, objective):
+    team = team_of_three(kind, share_parameters=share, actor_objective=objective)
+    batch, before = random_batch(team), networks(team)
+    zero_gradients(team)
+    team.descend("actor", team.actor_loss(batch))
+    after = networks(team)
+    assert not team.networks["critic"].flat.grad.any() and not team.networks["critic_target"].flat.grad.any()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == ["actor"]
+
+
+@each_kind
+def test_the_critics_step_leaves_actors_and_targets_alone(kind):
+    team = team_of_three(kind)
+    before = networks(team)
+    team.descend("critic", team.critic_loss(random_batch(team)))
+    after = networks(team)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == ["critic"]
+
+
+@each_kind
+def test_agents_that_had_finished_teach_nothing(kind):
+    team = make_team("maddpg", kind)
+    batch = random_batch(team)
+    batch.active[:, 1] = 0.0
+    zero_gradients(team)
+    (team.critic_loss(batch) + team.actor_loss(batch)).backward()
+    for name in ("critic", "actor"):
+        first, second = members(team, name, gradient=True)
+        assert first.any() and not second.any()
+
+
+def test_decentralized_critics_see_the_own_observation_and_action_alone():
+    team = make_team("maddpg", "continuous", centralized=False)
+    observations = torch.randn(5, 2, 3, requires_grad=True)
+    actions = torch.rand(1, 2, 5, 2, requires_grad=True)
+    team.q_values("critic", observations, None, actions)[0, 0].sum().backward()
+    assert observations.grad[:, 0].any() and not observations.grad[:, 1].any()
+    assert actions.grad[0, 0].any() and not actions.grad[0, 1].any()
+
+
+def test_the_centralized_critic_sees_the_global_state_and_the_actors_do_not():
+    team = make_team("maddpg", "continuous", state_size=2)
+    batch = random_batch(team)
+    other = dataclasses.replace(batch, states=batch.states + 1.0)
+    assert not torch.allclose(team.critic_loss(batch), team.critic_loss(other))
+    assert team.networks["actor"].sizes[0] == 3
+
+
+# --- one update -------------------------------------------------------------------------------------------------------
+
+
+@each_kind
+@each_sharing
+def test_targets_follow_by_tau_after_everything_has_moved(kind, share):
+    team = with_targets_apart(team_of_three(kind, share_parameters=share, tau=0.1, learning_rate=0.05))
+    before = networks(team)
+    team.update(random_batch(team))
+    after = networks(team)
+    for name in ("actor", "critic"):
+        assert (after[name] - before[name]).abs().max() > 0.01
+        torch.testing.assert_close(after[f"{name}_target"], 0.9 * before[f"{name}_target"] + 0.1 * after[name])
+
+
+def test_delayed_actors_and_targets_move_at_every_second_update_of_the_critics():
+    team = make_team("maddpg", policy_delay=2)
+    batch, states = random_batch(team), [networks(team)]
+    for _ in range(4):
+        team.update(batch)
+        states.append(networks(team))
+    for step in range(4):
+        moved = {name for name in states[0] if not torch.equal(states[step][name], states[step + 1][name])}
+        assert moved == ({"critic"} if step % 2 == 0 else {"critic", "actor", "critic_target", "actor_target"})
+
+
+def test_learning_starts_and_repeats_as_configured():
+    team = make_team("maddpg", learning_starts=10, update_every=3, updates_per_step=2)
+    rng = np.random.default_rng(0)
+    updates = []
+    for _ in range(12):  # two environment steps each
+        report = team.observe(random_transition(team, rng))
+        assert bool(report) == (len(updates) + 1 in (6, 9, 12))
+        updates.append(team.updates)
+    assert updates == [0, 0, 0, 0, 0, 2, 2, 2, 4, 4, 4, 6]
+
+
+# --- acting -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_replay_holds_the_executed_action_which_lies_within_the_bounds():
+    team = make_team("maddpg", "continuous", noise_std=5.0)  # noise as large as this would leave any bounds
+    rng, executed = np.random.default_rng(0), []
+    for _ in range(6):
+        step = random_transition(team, rng)
+        executed.append(step.actions)
+        team.observe(step)
+    stored = team.buffer.fields["actions"][:12].numpy()
+    assert np.array_equal(stored, np.concatenate(executed)) and 0 <= stored.min() < 0.1 and 0.9 < stored.max() <= 1
+    batch = team.buffer.sample(50, team.generator)
+    assert torch.equal(team.stored_actions(batch.actions), batch.actions.transpose(0, 1))
+
+
+def test_continuous_exploration_is_gaussian_before_the_sigmoid_and_shrinks_with_epsilon():
+    team = make_team("maddpg", "continuous", noise_std=0.8, epsilon=0.5)
+    seen = np.repeat(np.random.default_rng(0).normal(size=(1, 2, 3)), 5000, axis=0)
+    greedy, explored = (torch.from_numpy(team.select_actions(seen, training)).logit() for training in (False, True))
+    noise = explored - greedy
+    torch.testing.assert_close(noise.std(dim=0), torch.full((2, 2), 0.4), rtol=0.05, atol=0)
+    assert noise.mean(dim=0).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.0])
+def test_discrete_exploration_is_uniform_over_legal_actions_with_epsilon_else_from_the_softmax(epsilon):
+    team = make_team("maddpg", "discrete", action_dim=4, epsilon=epsilon, epsilon_min=0.0)
+    shake(team, "actor", scale=1.0)
+    seen = np.repeat(np.random.default_rng(0).normal(size=(1, 2, 3)), 20_000, axis=0)
+    legal = np.array([True, True, False, True])
+    actions = team.select_actions(seen, True, np.broadcast_to(legal, (20_000, 2, 4)))
+    frequencies = np.bincount(actions[:, 0], minlength=4) / 20_000
+    logits = team.networks["actor"].member(0, torch.from_numpy(seen[:1, 0]).float())[0].detach()
+    softmax = torch.softmax(logits.masked_fill(~torch.from_numpy(legal), -torch.inf), -1).numpy()
+    expected = legal / 3 if epsilon else softmax
+    assert np.abs(softmax - legal / 3).max() > 0.1  # the two differ
+    np.testing.assert_allclose(frequencies, expected, atol=0.015)
+
+
+def test_gumbel_softmax_is_one_hot_forward_and_the_softmax_backward():
+    logits, noise, weights = (torch.randn(6, 4, generator=torch.Generator().manual_seed(s)) for s in (0, 1, 2))
+    hard_logits, soft_logits = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    hard, soft = gumbel_softmax(hard_logits, noise, 0.7), torch.softmax((soft_logits + noise) / 0.7, dim=-1)
+    torch.testing.assert_close(hard, F.one_hot((logits + noise).argmax(-1), 4).float())
+    (hard * weights).sum().backward()
+    (soft * weights).sum().backward()
+    torch.testing.assert_close(hard_logits.grad, soft_logits.grad)
+
+
+def test_the_actors_new_discrete_actions_are_one_hot_and_legal_like_the_stored_ones():
+    team = make_team("maddpg", "discrete", action_dim=4)
+    masks = torch.rand(200, 2, 4, generator=torch.Generator().manual_seed(0)) < 0.5
+    masks[..., 0] |= ~masks.any(-1)
+    actions = team.differentiable_actions(torch.randn(2, 200, 4), masks)  # (N, B, A)
+    torch.testing.assert_close(actions, F.one_hot(actions.argmax(-1), 4).float())
+    assert (masks.transpose(0, 1) & (actions > 0.5)).any(-1).all()
+
+
+# --- values that can be computed --------------------------------------------------------------------------------------
+
+
+def learnt_values(kind: str, share: bool, updates: int = 250, steps: int = 60, **of_step) -> torch.Tensor:
+    """Q of every agent after learning from a task whose observation never changes; ``of_step(t)`` fills each step.
+
+    The actors hardly move, so that the critics are judged alone.
+    """
+    rates = {"learning_rate": 0.005, "actor_learning_rate": 1e-6, "tau": 0.1}
+    team = make_team("maddpg", kind, share_parameters=share, gamma=0.8, learning_starts=10**6, **rates)
+    rng = np.random.default_rng(0)
+    same = np.ones((2, 2, 3), np.float32)
+    for t in range(steps):
+        fields = {name: np.broadcast_to(make(t), (2, 2)) for name, make in of_step.items()}
+        team.observe(random_transition(team, rng, observations=same, next_observations=same, **fields))
+    for _ in range(updates):
+        team.update()
+    batch = team.buffer.sample(50, team.generator)
+    with torch.no_grad():
+        q = team.q_values("critic", batch.observations, None, team.stored_actions(batch.actions)[None])[0]
+    return q.mean(dim=1)  # (N, B) -> (N,)
+
+
+@each_kind
+@each_sharing
+def test_constant_reward_cut_by_the_clock_is_worth_one_over_one_minus_gamma(kind, share):
+    q = learnt_values(
+        kind, share, rewards=lambda t: np.float32(1), terminated=lambda t: False, truncated=lambda t: t % 5 == 4
+    )
+    torch.testing.assert_close(q, torch.full_like(q, 5.0), rtol=0.03, atol=0)  # 2.8 if the cut were an end
+
+
+@each_kind
+def test_the_terminal_step_is_learnt_and_what_follows_it_is_not(kind):
+    q = learnt_values(
+        kind,
+        False,
+        rewards=lambda t: np.float32(3 if t % 2 == 0 else 1000),  # padding after the end must not count
+        terminated=lambda t: True,
+        active=lambda t: t % 2 == 0,
+    )
+    torch.testing.assert_close(q, torch.full_like(q, 3.0), rtol=0.03, atol=0)

@@ -1,0 +1,176 @@
+"""Buffers: what comes out is what went in, of one instant; sums over n steps stop where the episode does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from core.base_agent import Transition
+from core.replay_buffer import ReplayBuffer, RolloutBuffer
+
+GAMMA = 0.5
+
+
+def instant(time: int, num_envs: int = 1, num_agents: int = 2, **fields) -> Transition:
+    """The step at ``time``: environment e and agent i put 100 e + 10 i + time into every field."""
+    code = 100 * np.arange(num_envs)[:, None] + 10 * np.arange(num_agents) + time  # (E, N)
+    flags = np.zeros((num_envs, num_agents), bool)
+    given = {
+        "observations": code[..., None].astype(np.float32),
+        "actions": code,
+        "rewards": code.astype(np.float32),
+        "next_observations": code[..., None].astype(np.float32) + 1,
+        "terminated": flags,
+        "truncated": flags,
+        "active": ~flags,
+    }
+    return Transition(**{**given, **fields})
+
+
+def filled(times: int, capacity: int = 100, num_envs: int = 1, ends: dict[int, str] | None = None) -> ReplayBuffer:
+    """A buffer that saw ``times`` instants; ``ends`` says where an episode ended, and how."""
+    buffer = ReplayBuffer(capacity, num_envs)
+    for time in range(times):
+        over = np.ones((num_envs, 2), bool)
+        buffer.add(instant(time, num_envs, **({ends[time]: over} if ends and time in ends else {})))
+    return buffer
+
+
+def sample(buffer: ReplayBuffer, n_steps: int = 1, size: int = 2000):
+    return buffer.sample(size, torch.Generator().manual_seed(0), GAMMA, n_steps)
+
+
+def of_instant(batch, time: float):
+    """The first sampled row that environment 0 began at ``time``: reward, discount, terminated, next observation."""
+    row = int((batch.observations[:, 0, 0] == time).nonzero()[0, 0])
+    values = (batch.rewards, batch.discounts, batch.terminated, batch.next_observations)
+    return tuple(float(value[row].flatten()[0]) for value in values)
+
+
+# --- one step ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_sample_has_one_time_and_one_environment_for_all_agents_and_all_fields():
+    batch = sample(filled(20, num_envs=3))
+    code = batch.observations[..., 0]  # (B, N)
+    assert torch.equal(code[:, 1], code[:, 0] + 10)  # both agents at the same instant of the same environment
+    assert torch.equal(batch.rewards, code) and torch.equal(batch.actions.float(), code)
+    assert torch.equal(batch.next_observations[..., 0], code + 1)
+    assert len(code[:, 0].unique()) == 60  # every stored row can be drawn
+
+
+def test_rows_are_drawn_uniformly_and_repeatably():
+    buffer = filled(10)
+    counts = torch.bincount(sample(buffer, size=20_000).observations[:, 0, 0].long(), minlength=10)
+    assert (counts - 2000).abs().max() < 5 * (20_000 * 0.1 * 0.9) ** 0.5  # five deviations of a binomial
+    assert torch.equal(sample(buffer).rewards, sample(buffer).rewards)
+
+
+def test_the_oldest_rows_are_overwritten():
+    batch = sample(filled(25, capacity=10))
+    assert batch.observations[:, 0, 0].min() == 15 and batch.observations[:, 0, 0].max() == 24
+
+
+def test_the_capacity_is_a_whole_number_of_steps():
+    buffer = filled(7, capacity=10, num_envs=4)
+    assert buffer.capacity == 8 and len(buffer) == 8
+    assert set(sample(buffer).observations[:, 0, 0].tolist()) == {e * 100 + t for e in range(4) for t in (5, 6)}
+
+
+def test_numbers_are_kept_in_single_precision_and_masks_and_actions_as_they_are():
+    buffer, masks = ReplayBuffer(10), np.array([[[True, False], [False, True]]])
+    wide = instant(0).observations.astype(np.float64)
+    buffer.add(instant(0, observations=wide, action_masks=masks, next_action_masks=~masks, states=np.ones((1, 3))))
+    batch = sample(buffer, size=1)
+    assert batch.observations.dtype == batch.states.dtype == batch.terminated.dtype == torch.float32
+    assert batch.actions.dtype == torch.int64 and batch.action_masks.dtype == torch.bool
+    assert torch.equal(batch.action_masks, ~batch.next_action_masks) and batch.next_states is None
+
+
+def test_an_empty_buffer_and_a_wrong_number_of_environments_are_refused():
+    with pytest.raises(ValueError, match="buffer is empty"):
+        sample(ReplayBuffer(10))
+    with pytest.raises(ValueError, match="expected 2 environments, found 1"):
+        ReplayBuffer(10, num_envs=2).add(instant(0))
+
+
+def test_a_saved_buffer_goes_on_as_if_never_interrupted():
+    buffer, copy = filled(25, capacity=10), ReplayBuffer(10)
+    copy.load_state_dict(buffer.state_dict())
+    for time in (25, 26, 27):
+        buffer.add(instant(time))
+        copy.add(instant(time))
+        assert torch.equal(sample(buffer, 3).rewards, sample(copy, 3).rewards)
+
+
+# --- n steps ----------------------------------------------------------------------------------------------------------
+
+
+def test_three_step_returns_by_hand():
+    batch = sample(filled(10), n_steps=3)
+    # From time 2: 2 + 3/2 + 4/4, then the value of the observation after time 4, discounted three times.
+    assert of_instant(batch, 2) == (2 + 1.5 + 1, GAMMA**3, 0, 5)
+
+
+def test_a_sum_stops_at_the_newest_row_and_bootstraps_there():
+    batch = sample(filled(10), n_steps=3)
+    assert of_instant(batch, 8) == (8 + 4.5, GAMMA**2, 0, 10)
+    assert of_instant(batch, 9) == (9, GAMMA, 0, 10)
+
+
+@pytest.mark.parametrize("end, terminated", [("terminated", 1), ("truncated", 0)])
+def test_a_sum_never_crosses_the_end_of_an_episode(end, terminated):
+    batch = sample(filled(10, ends={4: end}), n_steps=3)
+    assert of_instant(batch, 2) == (2 + 1.5 + 1, GAMMA**3, terminated, 5)
+    assert of_instant(batch, 3) == (3 + 2, GAMMA**2, terminated, 5)
+    assert of_instant(batch, 4) == (4, GAMMA, terminated, 5)  # the last step is learnt, and its own observation used
+    assert of_instant(batch, 5) == (5 + 3 + 1.75, GAMMA**3, 0, 8)
+
+
+def test_a_sum_goes_on_where_the_ring_wraps_around_but_not_from_the_newest_to_the_oldest():
+    buffer = filled(14, capacity=10)  # rows 0-3 hold times 10-13, rows 4-9 hold times 4-9
+    batch = sample(buffer, n_steps=3)
+    assert of_instant(batch, 8) == (8 + 4.5 + 2.5, GAMMA**3, 0, 11)
+    assert of_instant(batch, 13) == (13, GAMMA, 0, 14)
+
+
+def test_a_sum_stays_within_its_environment():
+    batch = sample(filled(10, num_envs=3), n_steps=3)
+    environment = (batch.observations[:, 0, 0] / 100).floor()
+    assert torch.equal((batch.next_observations[:, 0, 0] / 100).floor(), environment)
+    assert of_instant(batch, 102) == (102 + 51.5 + 26, GAMMA**3, 0, 105)
+
+
+# --- rollouts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_rollout_is_time_major_and_keeps_what_was_known_when_acting():
+    buffer = RolloutBuffer(3, num_envs=2)
+    for time in range(3):
+        assert not buffer.full
+        buffer.add(instant(time, 2), log_probs=torch.full((2, 2), -float(time)), actions=torch.full((2, 2), time + 0.5))
+    assert buffer.full and len(buffer) == 3
+    assert buffer["rewards"][:, 1, 0].tolist() == [100.0, 101.0, 102.0]
+    assert buffer["log_probs"][:, 0, 0].tolist() == [0.0, -1.0, -2.0]
+    assert buffer["actions"][:, 0, 0].tolist() == [0.5, 1.5, 2.5]  # the policy's raw action, not the environment's
+    assert buffer["terminated"].dtype == torch.bool and "action_masks" not in buffer
+
+
+def test_a_cleared_rollout_shows_nothing_of_the_old_one():
+    buffer = RolloutBuffer(3, num_envs=1)
+    for time in range(3):
+        buffer.add(instant(time))
+    buffer.clear()
+    buffer.add(instant(7))
+    assert len(buffer) == 1 and buffer["rewards"][:, 0, 0].tolist() == [7.0]
+
+
+def test_a_half_full_rollout_is_saved_and_goes_on():
+    buffer, copy = RolloutBuffer(3, num_envs=1), RolloutBuffer(3, num_envs=1)
+    buffer.add(instant(0))
+    copy.load_state_dict(buffer.state_dict())
+    for time in (1, 2):
+        buffer.add(instant(time))
+        copy.add(instant(time))
+    assert copy.full and torch.equal(buffer["rewards"], copy["rewards"])

@@ -1,0 +1,190 @@
+"""Run folders, tables and pictures: what is written, and that half a file never is."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.experiment import plotting, results
+from core.experiment.results import RunFolder, provenance, require_writable, write_text
+from core.experiment.tables import AFTER, BEFORE, Results, aligned, gap_lines, policy_table, summary_table
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_run_has_a_folder_of_its_own_and_is_the_latest(tmp_path):
+    first = RunFolder.create(tmp_path, "maddpg", 3)
+    second = RunFolder.create(tmp_path, "maddpg", 3)  # within the same second
+    assert first.path != second.path and first.path.name.split("-")[2:4] == ["maddpg", "seed3"]
+    assert (tmp_path / "latest").read_text() == second.path.name + "\n"
+    assert RunFolder.find(tmp_path).path == second.path
+    assert RunFolder.find(tmp_path, first.path.name).path == first.path
+    assert RunFolder.find(tmp_path, str(first.path)).path == first.path
+
+
+def test_a_run_that_is_not_there_is_refused_naming_those_that_are(tmp_path):
+    with pytest.raises(ValueError, match="no run to resume.*start a run first"):
+        RunFolder.find(tmp_path)
+    run = RunFolder.create(tmp_path, "qmix", 0)
+    with pytest.raises(ValueError, match=f"no run folder 'other'.*{run.path.name}"):
+        RunFolder.find(tmp_path, "other")
+
+
+@pytest.mark.parametrize("content", [None, "{broken", '"text'])
+def test_a_missing_or_damaged_config_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="config.json"):
+        RunFolder(tmp_path).read_config()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "summary.csv"
+    write_text(path, "old\n")
+
+    def full_disk(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(path, "new\n")
+    assert path.read_text() == "old\n" and os.listdir(tmp_path) == ["summary.csv"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_with_the_way_out(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write results to .*--out"):
+        require_writable(tmp_path / "file" / "results")
+
+
+def test_provenance_names_command_versions_commit_and_platform():
+    found = provenance()
+    assert set(found) == {"command", "started", "versions", "commit", "platform"}
+    assert set(found["versions"]) == {"python", *results.PACKAGES}
+    json.dumps(found)
+
+
+def test_tables_survive_writing_and_reading(tmp_path):
+    table = pd.DataFrame({"policy": ["a", "b"], "cost": [1.25, 1 / 3]})
+    run = RunFolder(tmp_path)
+    run.write_table("evaluation", table)
+    pd.testing.assert_frame_equal(run.read_table("evaluation"), table)
+    assert run.read_table("other") is None
+
+
+# --- statistics -------------------------------------------------------------------------------------------------------
+
+
+def example_results(seeds: int = 1, episodes: int = 400) -> Results:
+    """Costs that share their episodes: before 2 d, after d, the rule d + 1, with d uniform around 10."""
+    difficulty = np.random.default_rng(0).uniform(5, 15, episodes)
+    tables = [("rule", None, difficulty + 1)]
+    for seed in range(seeds):
+        tables += [(BEFORE, seed, 2 * difficulty), (AFTER, seed, difficulty + 0.1 * seed)]
+    frames = [
+        pd.DataFrame(
+            {
+                "policy": policy,
+                "training_seed": np.nan if seed is None else seed,
+                "episode": np.arange(episodes),
+                "seed": 10_000 + np.arange(episodes),
+                "team_return": -costs,
+                "cost": costs,
+            }
+        )
+        for policy, seed, costs in tables
+    ]
+    history = pd.DataFrame({"episode": np.arange(50), "cost": np.linspace(20, 10, 50), "evaluation_cost": np.nan})
+    history.loc[[9, 49], "evaluation_cost"] = 15.0, 10.0
+    return Results(
+        algorithm="maddpg",
+        episodes=50,
+        histories={seed: history for seed in range(seeds)},
+        evaluation=pd.concat(frames, ignore_index=True),
+        steps=[],
+        labels={"rule": "the rule"},
+    )
+
+
+def test_means_have_the_interval_of_their_episodes():
+    found = example_results()
+    costs = found.samples(AFTER, "cost")
+    assert found.mean(AFTER, "cost") == pytest.approx(costs.mean())
+    assert found.interval(AFTER, "cost") == pytest.approx(1.966 * costs.std(ddof=1) / np.sqrt(400), rel=1e-3)
+
+
+def test_over_several_training_seeds_the_interval_is_that_of_the_seeds():
+    found = example_results(seeds=3)
+    assert len(found.samples(AFTER, "cost")) == 3 and len(found.samples("rule", "cost")) == 400
+    assert found.interval(AFTER, "cost") == pytest.approx(4.3027 * 0.1 / np.sqrt(3), rel=1e-4)  # t, 2 degrees
+    assert found.interval(AFTER, "cost") == pytest.approx(found.gap(AFTER, "rule", "cost")[1] / 100 * 11, rel=0.05)
+
+
+def test_a_gap_is_paired():
+    found = example_results()
+    percent, width = found.gap(AFTER, "rule", "cost")
+    assert percent == pytest.approx(100 / found.mean("rule", "cost"))
+    assert width == pytest.approx(0, abs=1e-9), "the difference is 1 in every episode"
+    assert found.gap(AFTER, BEFORE, "cost")[0] == pytest.approx(50)
+
+
+def test_gap_lines_claim_nothing_within_the_interval():
+    found = example_results()
+    noisy = found.evaluation["policy"] == "rule"
+    found.evaluation.loc[noisy, "cost"] += np.random.default_rng(1).normal(-1, 5, noisy.sum())
+    before, rule = gap_lines(found, ["rule", "absent"], [("cost", "cheaper", "dearer")])
+    assert before.startswith("50.0 %") and "cheaper than before training" in before
+    assert "not clearly" in rule and rule.endswith("than the rule")
+
+
+def test_the_summary_has_a_row_a_policy_and_an_interval_a_metric():
+    table = summary_table(example_results(seeds=2))
+    assert list(table["policy"]) == ["rule", BEFORE, AFTER] and list(table["training_seeds"]) == [1, 2, 2]
+    assert {"cost", "cost_ci95", "team_return", "team_return_ci95"} <= set(table.columns)
+
+
+def test_the_printed_table_is_aligned_and_ends_with_the_best():
+    text = policy_table(example_results(), (("cost, $", "cost", "{:.1f}"),))
+    lines = text.splitlines()
+    assert len(lines) == 5 and lines[2].startswith("> before") and lines[-1].startswith("> after")
+    assert len({line.rindex("±") for line in lines[2:]}) == 1, "the numbers stand below each other"
+    assert aligned([["", "a"], ["x", "1"]]).splitlines()[1] == "----"
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def png_size(path) -> tuple[int, int]:
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def test_every_picture_is_wide_enough_and_whole(tmp_path):
+    found = example_results(seeds=2)
+    rules = {f"rule {i}": 10.0 + 0.01 * i for i in range(8)}  # lines so close that their names must move apart
+    plotting.learning_curve(tmp_path / "a.png", found.curves("cost"), rules, title="t", unit="$", log=True)
+    plotting.stacked_bars(tmp_path / "b.png", ["x", "y"], {"p": [1, 2], "q": [3, 4]}, [0.1, np.nan], title="", unit="$")
+    panel = plotting.Panel("cost", "$", [1.0, 2.0], [0.1, np.nan], ("limit", 1.5))
+    plotting.bar_panels(tmp_path / "c.png", ["x", "y"], [panel, panel], title="t")
+    series = plotting.Panel("stock", "units", {"one": np.arange(5.0), "two": np.ones(5)})
+    plotting.time_panels(tmp_path / "d.png", np.arange(5), [series, series], title="t", xlabel="day")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
+    assert all(png_size(path)[0] >= 1000 for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("positions", [[1.0, 1.0, 1.0], [0.0, 0.01, 0.99, 1.0], [0.5], []])
+def test_names_of_lines_move_apart_and_keep_their_order(positions):
+    placed = plotting.spread(positions, 0.2, 0.0, 1.0)
+    assert np.all(np.diff(np.sort(placed)) >= 0.2 - 1e-9)
+    assert np.all((placed >= -1e-9) & (placed <= 1 + 1e-9))
+    assert list(np.argsort(positions, kind="stable")) == list(np.argsort(placed, kind="stable"))
+
+
+def test_a_running_mean_of_a_constant_is_the_constant():
+    mean = plotting.running_mean(np.full(10, 3.0), 4)
+    assert mean.shape == (7,) and np.allclose(mean, 3.0)

@@ -1,0 +1,111 @@
+"""Saving and loading: a team that was interrupted goes on, to the last bit, as if it had not been."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from teams import ALGORITHMS, KINDS, make_team, networks, random_batch, same, shake, wander
+
+each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+each_kind = pytest.mark.parametrize("kind", KINDS)
+ACTOR = {"maddpg": "actor", "mappo": "actor", "qmix": "utility"}
+EXTRAS = {  # everything that could be forgotten is in use
+    "maddpg": {"n_steps": 2, "twin_critics": True, "policy_delay": 2, "target_noise": 0.1, "update_every": 3},
+    "mappo": {},
+    "qmix": {"n_steps": 2, "update_every": 3, "target_update_interval": 2},
+}
+
+
+@each_algorithm
+@each_kind
+@pytest.mark.parametrize("share", [False, True])
+def test_an_interrupted_team_goes_on_to_the_last_bit(algorithm, kind, share, tmp_path):
+    make = {"algorithm": algorithm, "kind": kind, "share_parameters": share, "state_size": 2, **EXTRAS[algorithm]}
+    team = make_team(**make)
+    wander(team, 22, seed=0)  # ends within an update interval, a rollout and a policy delay
+    torch.save(team.state_dict(), tmp_path / "team.pt")
+    resumed = make_team(**make, **{"seed": 99})
+    assert not same(networks(team), networks(resumed))
+    resumed.load_state_dict(torch.load(tmp_path / "team.pt", weights_only=True))
+    assert same(team.state_dict() | {"config": 0}, resumed.state_dict() | {"config": 0})
+    updates = team.updates
+    wander(team, 20, seed=1)
+    wander(resumed, 20, seed=1)
+    assert team.updates > updates
+    assert same(team.state_dict() | {"config": 0}, resumed.state_dict() | {"config": 0})
+
+
+@each_algorithm
+def test_a_state_is_a_snapshot_that_training_leaves_alone(algorithm):
+    team, other = make_team(algorithm), make_team(algorithm, seed=5)
+    wander(team, 24)
+    state = team.state_dict()
+    before = copy.deepcopy(state)
+    wander(team, 24, seed=1)
+    assert same(state, before)
+    other.load_state_dict(state)
+    wander(other, 24, seed=1)
+    assert same(state, before)
+    assert same(team.state_dict() | {"config": 0}, other.state_dict() | {"config": 0})
+
+
+@each_algorithm
+@each_kind
+def test_a_saved_team_acts_the_same_and_needs_no_other_information(algorithm, kind, tmp_path):
+    team = make_team(algorithm, kind, share_parameters=False, state_size=2)
+    wander(team, 30)
+    shake(team, ACTOR[algorithm])
+    path = tmp_path / "agents.pt"
+    team.save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["agents.pt"]  # no temporary file is left
+    loaded = type(team).load(path)
+    seen = np.random.default_rng(1).normal(size=(20, 2, 3))
+    assert np.array_equal(team.select_actions(seen, training=False), loaded.select_actions(seen, training=False))
+    assert loaded.config == team.config and same(networks(team), networks(loaded))
+    assert (loaded.updates, loaded.environment_steps) == (team.updates, team.environment_steps) != (0, 0)
+    content = torch.load(path, weights_only=True)
+    assert content["buffer"] is None  # experience is for checkpoints
+
+
+@each_algorithm
+def test_a_team_that_never_learnt_can_be_saved(algorithm, tmp_path):
+    team = make_team(algorithm)
+    team.save(tmp_path / "agents.pt")
+    assert same(networks(type(team).load(tmp_path / "agents.pt")), networks(team))
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    team, path = make_team("maddpg"), tmp_path / "agents.pt"
+    team.save(path)
+    with pytest.raises(ValueError, match="expected a QMIXTeam, found a MADDPGTeam"):
+        type(make_team("qmix")).load(path)
+    with pytest.raises(ValueError, match="expected the state of a QMIXTeam.*found that of a MADDPGTeam"):
+        make_team("qmix").load_state_dict(team.state_dict())
+    with pytest.raises(ValueError, match="'state_dim': 9.*found that of.*'state_dim': 3"):
+        make_team("maddpg", state_dim=9).load_state_dict(team.state_dict())
+    with pytest.raises(ValueError, match="network 'actor': expected parameters .*use the same config"):
+        make_team("maddpg", hidden_sizes=[8]).load_state_dict(team.state_dict())
+    with pytest.raises(FileNotFoundError):
+        type(team).load(tmp_path / "missing.pt")
+
+
+def test_the_value_statistics_are_saved(tmp_path):
+    team = make_team("mappo")
+    wander(team, 12, rewards=np.full((2, 2), 50.0, np.float32))
+    assert team.normalizer.mean_and_std[0].min() > 10
+    team.save(tmp_path / "agents.pt")
+    assert torch.equal(type(team).load(tmp_path / "agents.pt").normalizer.sums, team.normalizer.sums)
+
+
+@each_algorithm
+def test_a_loaded_team_learns_on_with_the_config_it_was_saved_with(algorithm, tmp_path):
+    team = make_team(algorithm, learning_rate=0.0123)
+    team.save(tmp_path / "agents.pt")
+    loaded = type(team).load(tmp_path / "agents.pt")
+    batch = random_batch(team)
+    loaded.set_random_state(team.random_state())
+    assert team.update(batch) == loaded.update(batch)
+    assert same(networks(team), networks(loaded))
