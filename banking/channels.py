@@ -24,6 +24,13 @@ IDLE_FACTOR = 20.0  # a channel that never has a queue is taken to carry this ma
 BUFFER_FACTOR = 1.2  # a channel's buffer holds at least the longest wait seen, times this
 
 
+def fastest_base(before: Any) -> float:
+    """The smallest base latency of all channels, in seconds; infinite if nothing was settled."""
+    settled = before.dropna(subset="latency")
+    each = settled.groupby("channel")["latency"].quantile(BASE_PERCENT / 100.0)
+    return max(float(each.min()), SHORTEST_BASE) if len(each) else np.inf
+
+
 def fit_channels(path: Path, before: Any, speed: float, total: float) -> tuple[tuple[str, ...], dict[str, Any], list]:
     """Channels of the training rows -> names from the fastest to the slowest, constants, notes for the report.
 
@@ -45,7 +52,7 @@ def fit_channels(path: Path, before: Any, speed: float, total: float) -> tuple[t
         if len(rows) < FEWEST:
             raise ValueError(f"{path}: the channel {name!r} has {len(rows)} settled transactions on the training days; "
                              f"{FEWEST} are needed to fit it: leave its rows out, or give more days")  # fmt: skip
-        found.append(_fit_channel(str(name), rows, speed / (IDLE_FACTOR * 100.0 * total)))
+        found.append(_fit_channel(str(name), rows, 0.001 * k.step_ms * speed / (IDLE_FACTOR * total)))
     found.sort(key=lambda channel: channel["base"])
     column = {key: np.array([channel[key] for channel in found]) for key in found[0]}
     names = tuple(column["name"].tolist())

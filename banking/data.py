@@ -10,8 +10,9 @@ channels.py). What the file cannot say is assumed, or given beside it: FILE.cons
 of RoutingConstants, times in ms of the log, for instance {"latency_target_ms": 60000, "risk_rates": {"sepa": 0.01}}.
 
 **The clock.** The busy hour (the 90th percentile of the hours with traffic) is load 1: the environment's clock runs at
-the speed at which that hour brings as many transactions a step as the built-in problem does, 1.54. One simulated second
-is `speed` seconds of the log; all times of the log are divided by it.
+the speed at which that hour brings as many transactions a step as the built-in problem does, 1.54, or slower, where a
+step would be long against the latency of the fastest channel. One simulated second is `speed` seconds of the log; all
+times of the log are divided by it.
 
 Shapes: K transactions, N routers, C channels, T steps of an episode.
 """
@@ -32,7 +33,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
-from banking.channels import fit_channels, unknown_channels  # noqa: E402
+from banking.channels import fastest_base, fit_channels, unknown_channels  # noqa: E402
 from banking.constants import PER_CHANNEL, PER_ROUTER, RoutingConstants, routing_constants  # noqa: E402
 from core.experiment.csv_table import (  # noqa: E402
     Complaints,
@@ -50,6 +51,8 @@ REQUIRED, OPTIONAL = ("timestamp", "router", "amount"), ("urgent", "channel", "s
 TEST_SHARE = 0.25  # of the days, the newest
 BUSY_PERCENT = 90  # the hour of this percentile is load 1
 ROUTER_LIMIT = 0.58  # transactions a step of the busiest router: it can send one a step
+BASE_STEPS = 2.0  # steps that the base latency of the fastest channel lasts at least, as in the built-in problem,
+SLOWEST = 0.1  # unless the busy hour would then bring less than this share of the transactions a step
 STEPS = (150, 600)  # T: fewest (in a small file) and most
 TEST_EPISODES, TRAINING_EPISODES = 4, 8  # that the parts hold at least, end to end
 FEWEST = 200  # transactions of the test part
@@ -205,8 +208,7 @@ def _fitted(path: Path, rows: int, frame: Any, training: int, notes: list[str]) 
     routers = tuple(sorted(map(str, before["router"].unique())))
     router = np.searchsorted(routers, frame["router"].to_numpy(str))
     shares = np.bincount(router[:training], minlength=len(routers)) / training  # (N,)
-    total = min(sum(RoutingConstants().arrival_rates), ROUTER_LIMIT / shares.max())  # a step, at load 1
-    busy, speed = _clock(before["seconds"].to_numpy(), total)
+    busy, speed, total = _clock(before, shares.max())
     seconds = frame["seconds"].to_numpy()
     constants = {"arrival_rates": total * shares, "load": 1.0, "burst_factors": np.ones(len(routers))}
     constants |= {"episode_steps": _steps(path, seconds, training, speed)}
@@ -237,11 +239,18 @@ def _fitted(path: Path, rows: int, frame: Any, training: int, notes: list[str]) 
                tuple(notes))  # fmt: skip
 
 
-def _clock(seconds: np.ndarray, total: float) -> tuple[float, float]:
-    """Transactions in the busy hour of training, and the speed at which it brings `total` a step."""
-    hours = np.bincount((seconds // 3600).astype(int))
+def _clock(before: Any, largest_share: float) -> tuple[float, float, float]:
+    """Training rows -> transactions in the busy hour, seconds of the log in a simulated one, transactions a step then.
+
+    largest_share: of the busiest router, which can send one transaction a step.
+    """
+    k, hours = RoutingConstants(), np.bincount((before["seconds"].to_numpy() // 3600).astype(int))
     busy = float(np.percentile(hours[hours > 0], BUSY_PERCENT))
-    return busy, total / (0.001 * RoutingConstants().step_ms * busy / 3600.0)
+    total = min(sum(k.arrival_rates), ROUTER_LIMIT / largest_share)
+    step = total / (busy / 3600.0)  # seconds of the log
+    if "channel" in before:
+        step = np.clip(fastest_base(before) / BASE_STEPS, SLOWEST * step, step)
+    return busy, float(step / (0.001 * k.step_ms)), float(step * busy / 3600.0)
 
 
 def _steps(path: Path, seconds: np.ndarray, training: int, speed: float) -> int:
@@ -323,8 +332,8 @@ def data_report(log: Log) -> str:
         *(f"  {note}" for note in log.notes),
         f"  training: {day[0]} to {day[1]} ({counted(training, 'transaction')}); test: {day[2]} to {day[3]} "
         f"({counted(K - training, 'transaction')})",
-        f"  load 1: {log.busy:.0f} transactions an hour (the {BUSY_PERCENT}th percentile of the hours with traffic); "
-        f"the training days have {_mean_load(log):.2f} on average",
+        f"  load 1: {log.busy:.0f} transactions an hour (the {BUSY_PERCENT}th percentile of the hours with traffic), "
+        f"{sum(k.arrival_rates):.2f} a step; the training days have {_mean_load(log):.2f} on average",
         f"  clock: 1 simulated ms is {duration(0.001 * log.speed)} of your log; a step is {duration(step)}, an episode "
         f"{k.episode_steps} steps or {duration(length)}; the latency target is {duration(target)}",
         f"  Only {counted(apart, 'test episode')} can be had without overlap: the intervals in the tables say how sure "

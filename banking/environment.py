@@ -1,7 +1,7 @@
 """TransactionRoutingEnv: three routers send payments over three shared channels, without seeing each other.
 
 The fast channel is cheap and risky, the safe one slow and dear, and each is a queue that all routers fill: what is best
-for one transaction depends on what the other routers just did. Constants and traffic are in traffic.py; here are the
+for one transaction depends on what the other routers just did. See constants.py and traffic.py first; here are the
 rules of one step. The queues follow Lindley (1952), "The theory of queues with a single server".
 Shapes: T steps, E environments (copies), N routers, C channels. Times are in ms, amounts and fees in dollars.
 

@@ -29,6 +29,7 @@ from banking.baselines import (
 )
 from banking.data import Log, data_report, duration, load_log
 from banking.environment import TransactionRoutingEnv
+from banking.traffic import WORK_GRID
 
 TUNING = dict(generations=12, candidates=24, episodes=8)  # of each of four rules: half a minute in all
 CHECKED_EPISODES = 48  # of the simulated latency
@@ -38,7 +39,8 @@ class Windows:
     """A part of a log as `traffic_source`: called with a generator, it returns the T steps after a random transaction.
 
     Every transaction is as likely to open a window, so that busy hours come up as often as customers meet them.
-    `drawn` notes what else belongs to each window: its hour of the day and its rows, in the environment's order.
+    `drawn` notes what else belongs to each window: its hour of the day, its rows in the environment's order and, where
+    channels were fitted, the work (C,) in ms that waits at each of them when it opens.
     """
 
     def __init__(self, log: Log, evaluation: bool, step_ms: float, steps: int):
@@ -49,7 +51,8 @@ class Windows:
         if self._openings == 0:
             raise ValueError(f"{steps} steps are {duration(steps * self.step)} of the log, longer than the "
                              f"{'test' if evaluation else 'training'} part; give fewer episode_steps")  # fmt: skip
-        self.drawn: list[tuple[float, np.ndarray]] = []
+        self._last = _last_waits(log)
+        self.drawn: list[tuple[float, np.ndarray, list[float]]] = []
 
     def __call__(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         start = self._seconds[rng.integers(self._openings)]
@@ -61,12 +64,32 @@ class Windows:
         arrivals = np.zeros((self.steps, len(self.log.routers)), np.int64)
         np.add.at(arrivals, (when, routers), 1)
         given = rows[np.lexsort((routers, when))]  # by step, then by router
-        self.drawn.append((start / 3600.0 % 24.0, rows[np.lexsort((when, routers))]))  # by router, then by step
+        by_router = rows[np.lexsort((when, routers))]  # by router, then by step
+        self.drawn.append((start / 3600.0 % 24.0, by_router, [self._waiting(start, *last) for last in self._last]))
         return {"arrivals": arrivals, "amounts": self.log.amounts[given], "urgent": self.log.urgent[given]}
+
+    def _waiting(self, start: float, seconds: np.ndarray, waits: np.ndarray) -> float:
+        """What the transactions before `start` left to do, in ms."""
+        last = np.searchsorted(seconds, start) - 1
+        left = waits[last] - (start - seconds[last]) if last >= 0 else 0.0
+        return 1000.0 * max(0.0, float(left)) / self.log.speed
+
+
+def _last_waits(log: Log) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each fitted channel: when its settled transactions came, and the wait that each left to the next one."""
+    if log.channel is None:
+        return []
+    known, found = np.isfinite(log.latency), []
+    channels = zip(log.constants["base_latency_ms"], log.constants["channel_rates"], strict=True)
+    for c, (base, rate) in enumerate(channels):
+        own = known & (log.channel == c)
+        wait = np.maximum(log.latency[own] - 0.001 * base * log.speed, 0.0)
+        found.append((log.seconds[own], wait + log.speed / rate))
+    return found
 
 
 class RecordedRouting(TransactionRoutingEnv):
-    """TransactionRoutingEnv on recorded transactions: its constants are the fitted ones, its hours those of the log.
+    """TransactionRoutingEnv on recorded transactions: constants, hours and first queues are those of the log.
 
     log: from `load_log`. evaluation: windows of the test part, or of the training part. The rest as in
     TransactionRoutingEnv, but for `arrival_multiplier`: recorded traffic is what it is.
@@ -90,10 +113,13 @@ class RecordedRouting(TransactionRoutingEnv):
     def reset(self, seed: int | Sequence[int] | None = None) -> np.ndarray:
         self.traffic_source.drawn.clear()
         super().reset(seed)
-        hours, self._rows = zip(*self.traffic_source.drawn, strict=True)
-        self.episodes.hours[:] = hours  # those drawn at random give way to those of the log
+        hours, self._rows, waiting = zip(*self.traffic_source.drawn, strict=True)
+        self.episodes.hours[:] = hours  # what was drawn at random gives way to what the log shows
         angle = 2.0 * np.pi * self.episodes.hours / 24.0
         self._observed[..., -2], self._observed[..., -1] = np.sin(angle)[:, None], np.cos(angle)[:, None]
+        if waiting[0]:
+            self.episodes.initial_workload[:] = np.rint(np.array(waiting) * WORK_GRID) / WORK_GRID  # (E, C)
+            self._workload[:] = self.episodes.initial_workload
         self._log_rows = np.concatenate([*self._rows, [0]])  # of episodes.transactions, the last one being none
         return self._unstacked(self._observations())
 
@@ -101,6 +127,8 @@ class RecordedRouting(TransactionRoutingEnv):
         observations, rewards, dones, info = super().step(actions)
         names = np.broadcast_to(np.array(self.constants.channel_names), (self._E, self._C))
         info["details"]["channel_names"] = self._unstacked(names)
+        if "episode_metrics" in info:
+            info["episode_metrics"]["latency_log_s"] = 0.001 * self.log.speed * info["episode_metrics"]["latency_ms"]
         return observations, rewards, dones, info
 
     @property
@@ -140,7 +168,10 @@ def full_report(path: str | Path) -> str:
 
 
 def latency_check(log: Log, episodes: int = CHECKED_EPISODES, seed: int = TUNING_SEED) -> list[str]:
-    """Route windows of the test days as logged; lines that compare simulated and logged times to settlement."""
+    """Route windows of the test days as logged; lines that compare simulated and logged times to settlement.
+
+    The simulated ones have one part that the log has not: a router sends one transaction a step.
+    """
     logged, simulated = latencies(log, episodes, seed)
     width = max(10, *(len(name) for name in logged))
     lines = [f"  simulated against logged time to settlement, test days routed as logged ({episodes} windows):",

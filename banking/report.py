@@ -21,11 +21,12 @@ def decisions_table(steps: Sequence[Mapping[str, Any]]):
 
     rows = []
     for number, step in enumerate(steps):
+        channels = step.get("channel_names", CHANNELS)
         shared = {"portfolio_risk_percent": 100 * float(step["risk"])}
-        shared |= {f"{name}_queue_ms": step["workload_ms"][c] for c, name in enumerate(CHANNELS)}
+        shared |= {f"{name}_queue_ms": step["workload_ms"][c] for c, name in enumerate(channels)}
         for router in np.flatnonzero(step["pending"]):
             row = {"time_ms": 10 * number, "router": router, "pending": step["pending"][router]}
-            row |= {"channel": CHANNELS[step["action"][router]], "accepted": bool(step["dispatched"][router])}
+            row |= {"channel": channels[step["action"][router]], "accepted": bool(step["dispatched"][router])}
             rows.append(row | {name: step[name][router] for name in ("amount", "latency_ms")} | shared)
     return pd.DataFrame(rows).round(3)
 
@@ -78,13 +79,13 @@ def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
     workload = np.array([step["workload_ms"] for step in steps])  # (T, C)
     risk = 100 * np.array([float(step["risk"]) for step in steps])
     action, latency = (np.array([step[name] for step in steps]) for name in ("action", "latency_ms"))  # (T, N)
-    by_channel = {}
-    for c, channel in enumerate(CHANNELS):
+    by_channel, channels = {}, [str(name) for name in steps[0].get("channel_names", CHANNELS)]
+    for c, channel in enumerate(channels):
         mine = np.where((action == c) & np.isfinite(latency), latency, np.nan)
         counted = np.isfinite(mine).sum(axis=1)
         by_channel[channel] = np.where(counted > 0, np.nansum(mine, axis=1) / np.maximum(counted, 1), np.nan)
     panels = [
-        plotting.Panel("Work waiting in each channel", "ms", {c: workload[:, i] for i, c in enumerate(CHANNELS)}),
+        plotting.Panel("Work waiting in each channel", "ms", {c: workload[:, i] for i, c in enumerate(channels)}),
         plotting.Panel(
             "Latency of transactions, by channel",
             "ms",
@@ -99,16 +100,19 @@ def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
     plotting.time_panels(path, seconds, panels, title=title, xlabel="seconds")
 
 
+COLUMNS = (
+    ("latency, ms", "latency_ms", "{:.1f}"),
+    ("risk > 5 %, % of time", "risk_violation_percent", "{:.2f}"),
+    ("$ a transaction", "cost_per_transaction", "{:.3f}"),
+    ("team reward", "team_return", "{:.0f}"),
+)
+
 REPORT = Report(
     metric="latency_ms",
-    columns=(
-        ("latency, ms", "latency_ms", "{:.1f}"),
-        ("risk > 5 %, % of time", "risk_violation_percent", "{:.2f}"),
-        ("$ a transaction", "cost_per_transaction", "{:.3f}"),
-        ("team reward", "team_return", "{:.0f}"),
-    ),
+    columns=COLUMNS,
+    data_columns=(("latency, s of your log", "latency_log_s", "{:,.2f}"), *COLUMNS[1:]),
     gaps=(("latency_ms", "faster", "slower"), ("cost_per_transaction", "cheaper", "dearer")),
-    rivals=("local index", "global index"),
+    rivals=("as logged", "local index", "global index"),
     steps_name="decisions",
     steps_table=decisions_table,
     draw=draw,

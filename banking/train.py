@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository r
 
 from banking.baselines import baselines
 from banking.environment import TransactionRoutingEnv
+from banking.replay import RecordedRouting, full_report, recorded_baselines, recorded_env
 from banking.report import REPORT
 from core.experiment import cli
 from core.maddpg import create_maddpg_agents
@@ -26,8 +27,8 @@ CONFIGS = {
     "mappo": {
         "gamma": 0.99,
         "rollout_length": 100,
-        "minibatches": 4,
-        "learning_rate": 1.5e-3,
+        "minibatches": 8,
+        "learning_rate": 2e-3,
         "anneal_learning_rate": True,
         "entropy_coefficient": 0.02,
         "anneal_entropy": True,
@@ -50,12 +51,9 @@ CONFIGS = {
     },
 }
 # Training episodes that run side by side.
-NUM_ENVS = {"mappo": 10, "qmix": 10, "maddpg": 10}
+NUM_ENVS = {"mappo": 20, "qmix": 10, "maddpg": 10}
 # Arguments of the training environment: any of TransactionRoutingEnv's. Evaluation always takes the defaults.
 ENV_OPTIONS = {"mappo": {}, "qmix": {}, "maddpg": {}}
-
-HELD_OUT = 0.25  # share of recorded traffic that is kept for evaluation: the newest
-COLUMNS = ["seconds", "router", "amount", "urgent"]
 
 
 def make_env(
@@ -66,52 +64,15 @@ def make_env(
     evaluation: bool = False,
     **options,
 ) -> TransactionRoutingEnv:
-    """The routers, with drawn traffic or, given `data`, with windows of recorded traffic (see `recorded_traffic`)."""
+    """The routers, with drawn traffic or, given `data`, with the transactions of a CSV file (see data.py)."""
     if data is not None:
-        constants = TransactionRoutingEnv(difficulty=difficulty, **options).constants
-        options["traffic_source"] = recorded_traffic(data, constants, evaluation)
+        return recorded_env(data, evaluation, num_envs, difficulty, seed=seed, **options)
     return TransactionRoutingEnv(num_envs, difficulty, seed=seed, **options)
 
 
-def recorded_traffic(path: str, constants, evaluation: bool):
-    """Recorded transactions as traffic: a CSV with the columns seconds, router (0, 1, ...), amount, urgent (0 or 1).
-
-    An episode is a window of the recording at random; training takes the older three quarters of the time, evaluation
-    the newest. Returns a traffic source (see TransactionRoutingEnv). Raises ValueError for a file that cannot be that.
-    """
-    import numpy as np
-
-    rows = cli.read_data(path)
-    if not set(COLUMNS) <= set(rows.columns):
-        found = ", ".join(map(str, rows.columns))
-        raise ValueError(f"{path}: the columns {found} were found; give {', '.join(COLUMNS)}")
-    if any(rows[name].dtype.kind not in "fiub" for name in COLUMNS) or rows[COLUMNS].isna().any(axis=None):
-        raise ValueError(f"{path}: missing values or text were found; give numbers in {', '.join(COLUMNS)}")
-    rows = rows[COLUMNS].sort_values(["seconds", "router"], kind="stable")
-    if not rows["router"].isin(range(constants.num_routers)).all() or (rows["amount"] <= 0).any():
-        wrong = f"a router outside 0..{constants.num_routers - 1} or an amount of 0 or less"
-        raise ValueError(f"{path}: {wrong} was found; number the routers from 0, and leave such rows out")
-    step, steps = constants.step_ms / 1000.0, int(constants.episode_steps)
-    length = step * steps
-    begin, end = rows["seconds"].iloc[0], rows["seconds"].iloc[-1]
-    border = begin + (1 - HELD_OUT) * (end - begin)
-    begin, end = (border, end) if evaluation else (begin, border)
-    if end - begin < length:
-        found = rows["seconds"].iloc[-1] - rows["seconds"].iloc[0]
-        need = f"give at least {length / HELD_OUT:.0f}, a quarter is kept for evaluation"
-        raise ValueError(f"{path}: {found:.1f} seconds were found; {need}")
-    seconds, router, amount, urgent = (rows[name].to_numpy() for name in COLUMNS)
-
-    def window(rng):
-        start = rng.uniform(begin, end - length)
-        inside = slice(*np.searchsorted(seconds, [start, start + length]))
-        when = np.minimum((seconds[inside] - start) / step, steps - 1).astype(int)
-        order = np.lexsort((router[inside], when))  # in order of step, then router
-        arrivals = np.zeros((steps, constants.num_routers), dtype=int)
-        np.add.at(arrivals, (when, router[inside].astype(int)), 1)
-        return {"arrivals": arrivals, "amounts": amount[inside][order], "urgent": urgent[inside][order]}
-
-    return window
+def rules(env: TransactionRoutingEnv) -> dict:
+    """The classical rules; on recorded transactions, tuned on their training days."""
+    return recorded_baselines(env) if isinstance(env, RecordedRouting) else baselines(env)
 
 
 PROBLEM = cli.Problem(
@@ -123,12 +84,13 @@ PROBLEM = cli.Problem(
     num_envs=NUM_ENVS,
     env_options=ENV_OPTIONS,
     make_env=make_env,
-    baselines=baselines,
+    baselines=rules,
+    data_report=full_report,
     report=REPORT,
     episodes=200,
     demo_episodes=200,
     fast_episodes=20,
-    data_help="recorded traffic instead of drawn: the columns seconds, router, amount, urgent",
+    data_help="your own transactions instead of drawn ones: the columns timestamp, router, amount (see data.py)",
     story="""\
 Three routers send 154 transactions a second over three channels. Internal is fast, cheap and risky, Blockchain slow,
 dear and safe, and each is a queue that all routers fill. A router sees its own transactions alone and, at first, sends

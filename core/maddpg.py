@@ -5,7 +5,8 @@ actions of all agents. The critic's slope in the agent's own action says in whic
 
 Departures from the paper, each stated again where it happens: exploration noise is added before the sigmoid; discrete
 actions are one-hot everywhere, with straight-through Gumbel gradients; ``actor_objective="team"`` lets all actors climb
-the sum of all critics, for teams whose members bear separate parts of one cost.
+the sum of all critics, for teams whose members bear separate parts of one cost; with shared parameters one critic
+serves all agents and sees the joint situation from each agent's place.
 
 Shapes: B batch, E environments, N agents, O observation, A action, S central state, K critics an agent (1, or 2 twins).
 """
@@ -37,6 +38,7 @@ class MADDPGConfig(TeamConfig):
     share_parameters: bool = False
     actor_learning_rate: float | None = None  # Adam's step size for the actors; None: learning_rate
     critic_hidden_sizes: tuple[int, ...] = ()  # hidden layers of the critics; empty: hidden_sizes
+    state_per_agent: bool = False  # env.state() is N equal blocks, one an agent, which a shared critic may turn around
     actor_objective: str = "own"  # "own": agent i climbs Q_i (the paper); "team": all climb the sum of the Q_j
     noise_std: float = 1.0  # exploration noise before the sigmoid, times epsilon
     temperature: float = 1.0  # of the Gumbel-softmax; lower = closer to one-hot, noisier gradients
@@ -135,12 +137,13 @@ class MADDPGTeam(AgentTeam):
     def __init__(self, state_dim, action_dim, num_agents, config=None, device=None, devices=None):
         super().__init__(state_dim, action_dim, num_agents, config, device, devices)
         c, n = self.config, self.num_agents
+        divides = not c.state_per_agent or c.state_size % n == 0
+        c.require("state_size", divides, f"a multiple of num_agents ({n}), since state_per_agent is set")
         self.num_critics = 2 if c.twin_critics else 1
-        # Shared parameters: one actor for all; and, for the centralized critic, one trunk with one output an agent.
-        trunk = c.share_parameters and c.centralized
-        critic_inputs = self.central_dim + n * action_dim if c.centralized else self.input_dim + action_dim
+        critic_inputs = self.central_dim + n * action_dim if c.centralized else self.state_dim + action_dim
+        critic_inputs += n if c.share_parameters else 0  # the id
         actor_sizes = (self.input_dim, *c.hidden_sizes, action_dim)
-        critic_sizes = (critic_inputs, *(c.critic_hidden_sizes or c.hidden_sizes), n if trunk else 1)
+        critic_sizes = (critic_inputs, *(c.critic_hidden_sizes or c.hidden_sizes), 1)
         actors = 1 if c.share_parameters else n
         for name in ("actor", "actor_target"):
             self.networks[name] = make_stack(actors, actor_sizes, self.generator, self.devices, output_gain=0.1)
@@ -153,6 +156,8 @@ class MADDPGTeam(AgentTeam):
         self.add_optimizer("actor", [self.networks["actor"]], c.actor_learning_rate or c.learning_rate)
         self.add_optimizer("critic", [self.networks["critic"]], c.learning_rate)
         self.own_action = torch.eye(n, dtype=torch.bool, device=self.device).view(n, n, 1, 1)  # critic i, action i
+        # Agent i's place: itself first, then i + 1, i + 2, ... around the ring.
+        self.places = torch.tensor([[(i + j) % n for j in range(n)] for i in range(n)], device=self.device)  # (N, N)
         self.steps = 0  # steps of the parallel environments, for update_every
 
     # --- acting -------------------------------------------------------------------------------------------------------
@@ -238,7 +243,11 @@ class MADDPGTeam(AgentTeam):
             q = self.q_values("critic", batch.observations, batch.states, joint, frozen=True)[0]  # (N, B)
         else:
             # All actions are new, the sum of all critics is climbed: one pass gives every agent its slope. (MADDPG-9)
+            # Who has finished has only the stored one, so that the others' critics cannot move it.
+            pi = torch.where(batch.active.T.unsqueeze(-1) > 0, pi, self.stored_actions(batch.actions))
             q = self.q_values("critic", batch.observations, batch.states, pi[None], frozen=True)[0]
+        if batch.action_masks is not None:  # illegal actions need no logits in any range
+            logits = logits.masked_fill(~batch.action_masks.transpose(0, 1), 0.0)
         return actor_loss(q, logits, active.T, self.config.logit_penalty)
 
     def q_values(
@@ -257,23 +266,37 @@ class MADDPGTeam(AgentTeam):
             (K, N, B).
         """
         n, k, batch = self.num_agents, self.num_critics, observations.shape[0]
-        critic = self.networks[name]
         if not self.config.centralized:
             own = actions[0] if len(actions) == 1 else actions[range(n), range(n)]  # (N, B, A)
             inputs = torch.cat([self.agent_inputs(observations), own], dim=-1)  # (N, B, O + A)
+        elif self.config.share_parameters:
+            inputs = self.seen_from_each_place(observations, states, actions)  # (N, B, S + N * A + N)
         else:
             joint = actions.transpose(1, 2).flatten(2)  # (1 or N, B, N * A)
             x = self.central_state(observations, states).unsqueeze(0).expand(len(joint), -1, -1)
             inputs = torch.cat([x, joint], dim=-1)  # (1 or N, B, S + N * A)
-            if self.config.share_parameters:  # one trunk, one output an agent
-                q = critic(inputs.reshape(1, -1, inputs.shape[-1]), frozen)  # (K, rows, N)
-                q = q.view(k, len(joint), batch, n)
-                return q[:, 0].transpose(1, 2) if len(joint) == 1 else q[:, range(n), :, range(n)].transpose(0, 1)
-        if self.config.share_parameters:  # not centralized: the id in the input tells the agents apart
-            return critic(inputs.reshape(1, n * batch, -1), frozen).view(k, n, batch)
-        if k > 1:
+        if self.config.share_parameters:  # k members serve n agents each
+            inputs = inputs.reshape(1, n * batch, -1)
+        elif k > 1:
             inputs = inputs.expand(n, -1, -1).repeat(k, 1, 1)  # twins see the same
-        return critic(inputs, frozen).view(k, n, batch)
+        return self.networks[name](inputs, frozen).view(k, n, batch)
+
+    def seen_from_each_place(self, observations: Tensor, states: Tensor | None, actions: Tensor) -> Tensor:
+        """The joint situation as a shared critic reads it for agent i: i itself first, then around the ring.
+
+        Seen so, what was learnt about one agent and its neighbours holds for the others too: n times the data. The id
+        behind it tells what still differs. Arguments as for ``q_values``; -> (N, B, S + N * A + N).
+        """
+        n, batch = self.num_agents, observations.shape[0]
+        parts = [observations[:, self.places].flatten(2)]  # (B, N, O) -> (B, N, N * O)
+        if self.config.state_size and self.config.state_per_agent:
+            parts.append(states.view(batch, n, -1)[:, self.places].flatten(2))  # (B, N, state_size)
+        elif self.config.state_size:
+            parts.append(states.unsqueeze(1).expand(-1, n, -1))
+        actions = actions.expand(n, -1, -1, -1)  # (N critics, N agents, B, A)
+        turned = actions[torch.arange(n).unsqueeze(1), self.places].permute(2, 0, 1, 3)  # (B, N, N, A)
+        parts += [turned.flatten(2), self.agent_ids.expand(batch, n, n)]
+        return torch.cat(parts, dim=-1).transpose(0, 1)
 
     def target_actions(self, observations: Tensor, masks: Tensor | None) -> Tensor:
         """The target policies' actions, as the critics read them: (B, N, O) -> (N, B, A)."""

@@ -51,6 +51,7 @@ class ReplayBuffer:
         self.capacity, self.num_envs, self.device = max(1, capacity // num_envs) * num_envs, num_envs, device
         self.fields: dict[str, Tensor] = {}
         self.position = self.size = 0  # the next row to write; rows that hold something
+        self.waiting = False  # some row is of an episode that was over, and only waited for those beside it
 
     def __len__(self) -> int:
         return self.size
@@ -80,6 +81,7 @@ class ReplayBuffer:
             self.fields[name][self.position : self.position + rows] = tensor
         self.position = (self.position + rows) % self.capacity
         self.size = min(self.size + rows, self.capacity)
+        self.waiting = self.waiting or not bool(transition.active.any(axis=1).all())
 
     def _allocate(self, example: dict[str, Tensor]) -> None:
         for name, tensor in example.items():
@@ -88,15 +90,19 @@ class ReplayBuffer:
             self.fields[name] = torch.zeros((self.capacity, *tensor.shape[1:]), dtype=keep, device=self.device)
 
     def sample(self, batch_size: int, generator: torch.Generator, gamma: float = 0.99, n_steps: int = 1) -> Batch:
-        """Draw ``batch_size`` rows with replacement.
+        """Draw ``batch_size`` rows with replacement, among those in which somebody is active.
 
         Rewards are summed over up to ``n_steps`` steps; the sum stops early where an episode ends and at the newest
         row, and ``discounts`` says how far it came (Sutton 1988).
         """
-        if not self.size:
+        f, living, count = self.fields, None, self.size
+        if self.waiting:
+            living = f["active"][: self.size].any(dim=1).nonzero().squeeze(1)
+            count = len(living)
+        if not count:
             raise ValueError("the replay buffer is empty: observe some transitions before learning from it")
-        rows = torch.randint(self.size, (batch_size,), generator=generator, device=self.device)
-        f = self.fields
+        rows = torch.randint(count, (batch_size,), generator=generator, device=self.device)
+        rows = rows if living is None else living[rows]
         rewards, last = f["rewards"][rows], rows
         discounts = torch.full((batch_size, 1), gamma, device=self.device)
         for _ in range(n_steps - 1):
@@ -129,6 +135,7 @@ class ReplayBuffer:
         for name, saved in state["fields"].items():
             self.fields[name] = torch.zeros((self.capacity, *saved.shape[1:]), dtype=saved.dtype, device=self.device)
             self.fields[name][: self.size] = saved
+        self.waiting = self.size > 0 and not bool(self.fields["active"][: self.size].any(dim=1).all())
 
 
 class RolloutBuffer:

@@ -195,7 +195,7 @@ def _fitted(path, rows, warehouses, first, days, matrix, training, notes) -> Sal
     """Drop warehouses that sold nothing in training, fit the constants, take what the user knows."""
     sold = matrix[:training].sum(axis=0) > 0
     if not sold.all():
-        notes = [*notes, f"dropped: {some(map(repr, warehouses[~sold]))}, which sold nothing in the training part"]
+        notes = [*notes, f"dropped: {some(warehouses[~sold])}, which sold nothing in the training part"]
         warehouses, matrix = warehouses[sold], matrix[:, sold]
     if len(warehouses) < 2:
         raise ValueError(f"{path}: {counted(len(warehouses), 'warehouse')} sold anything in the training part (the "

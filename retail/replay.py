@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from retail.baselines import Policy, baselines, tune
+from retail.constants import RetailConstants
 from retail.data import Sales, blocks_by_default, load_sales
 from retail.environment import MAX_LOOKAHEAD, WEEK, MultiWarehouseEnv
 
@@ -93,6 +94,19 @@ class RecordedWarehouses(MultiWarehouseEnv):
         self._windows = _windows(sales, evaluation, constants["horizon"], blocks)
         self._weekday = (sales.day(sales.training if evaluation else 0)).weekday()
         super().__init__(difficulty, num_envs, seed, demand_source=self._windows, **constants)
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """What learning has to know of the sizes here: rewards are brought to those of the built-in problem."""
+        default, here = RetailConstants(), self.constants
+        costs = (float(np.sum(c.mean_demand)) * c.stockout_cost for c in (default, here))
+        return {"reward_scale": next(costs) / max(next(costs), 1e-9)}
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        observations, rewards, dones, info = super().step(actions)
+        names = np.array(self.sales.warehouses)
+        info["details"]["warehouse_names"] = np.broadcast_to(names, info["details"]["demand"].shape)
+        return observations, rewards, dones, info
 
     def _draw_episodes(self, generators: list[np.random.Generator]) -> None:
         self._windows.starts.clear()

@@ -26,8 +26,9 @@ def periods_table(steps: Sequence[Mapping[str, Any]]):
 
     rows = []
     for day, step in enumerate(steps, start=1):
-        for warehouse in range(len(step["demand"])):
-            rows.append({"day": day, "warehouse": warehouse + 1, **{name: step[name][warehouse] for name in SHOWN}})
+        names = step.get("warehouse_names", np.arange(1, len(step["demand"]) + 1))
+        for i, warehouse in enumerate(names):
+            rows.append({"day": day, "warehouse": warehouse, **{name: step[name][i] for name in SHOWN}})
     return pd.DataFrame(rows).round(4)
 
 
@@ -65,7 +66,8 @@ def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
 
     def series(name: str) -> dict[str, np.ndarray]:
         values = np.array([step[name] for step in steps])  # (T, N)
-        return {f"warehouse {i + 1}": values[:, i] for i in range(values.shape[1])}
+        names = steps[0].get("warehouse_names", [f"warehouse {i + 1}" for i in range(values.shape[1])])
+        return {str(warehouse): values[:, i] for i, warehouse in enumerate(names)}
 
     demand = np.array([step["demand"] for step in steps])
     unmet = np.array([step["unmet"] for step in steps])

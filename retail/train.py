@@ -16,7 +16,9 @@ from core.maddpg import create_maddpg_agents
 from core.mappo import create_mappo_agents
 from core.qmix import create_qmix_agents
 from retail.baselines import baselines
-from retail.environment import MAX_LOOKAHEAD, MultiWarehouseEnv
+from retail.data import data_report, load_sales
+from retail.environment import MultiWarehouseEnv
+from retail.replay import RecordedWarehouses, recorded_baselines, recorded_env
 from retail.report import REPORT
 
 ALGORITHMS = {"maddpg": create_maddpg_agents, "mappo": create_mappo_agents, "qmix": create_qmix_agents}
@@ -30,7 +32,7 @@ CONFIGS = {
         "batch_size": 256,
         "updates_per_step": 7,
         "tau": 0.01,
-        "critic_hidden_sizes": (128, 128),
+        "state_per_agent": True,
         "anneal_learning_rate": True,
         "logit_penalty": 3e-4,
     },
@@ -62,8 +64,6 @@ ENV_OPTIONS = {
     "qmix": {"state_lookahead": 6},
 }
 
-HELD_OUT = 0.25  # share of recorded sales that is kept for evaluation: the newest
-
 
 def make_env(
     num_envs: int | None = None,
@@ -73,38 +73,15 @@ def make_env(
     evaluation: bool = False,
     **options,
 ) -> MultiWarehouseEnv:
-    """The warehouses, with drawn demand or, given `data`, with windows of recorded sales (see `recorded_demand`)."""
+    """The warehouses, with drawn demand or, given `data`, with the sales of a CSV file (see data.py)."""
     if data is not None:
-        sizes = MultiWarehouseEnv(difficulty, **options)
-        options["demand_source"] = recorded_demand(data, sizes.num_agents, sizes.constants.horizon, evaluation)
+        return recorded_env(data, evaluation, difficulty, num_envs, seed, **options)
     return MultiWarehouseEnv(difficulty, num_envs, seed, **options)
 
 
-def recorded_demand(path: str, num_warehouses: int, horizon: int, evaluation: bool):
-    """Recorded sales as demand: a CSV with a header, a row a period, a column of units a warehouse.
-
-    An episode is a window of consecutive rows at random; training takes the older three quarters of the rows,
-    evaluation the newest. Returns rng -> (horizon + 8, N) units. Raises ValueError for a file that cannot be that.
-    """
-    rows, length = cli.read_data(path), horizon + MAX_LOOKAHEAD
-    if rows.shape[1] != num_warehouses or any(kind.kind not in "fiu" for kind in rows.dtypes):
-        found = f"{rows.shape[1]} columns ({', '.join(map(str, rows.columns))})"
-        raise ValueError(f"{path}: {found} were found; give {num_warehouses} of numbers, the units each warehouse sold")
-    units = rows.to_numpy(dtype=float)  # (rows, N)
-    first = int(len(units) * (1 - HELD_OUT))
-    units = units[first:] if evaluation else units[:first]
-    if len(units) < length:
-        kind = "evaluation (the newest quarter)" if evaluation else "training (the older three quarters)"
-        need = f"give at least {int(length / HELD_OUT)}, an episode needs {length}"
-        raise ValueError(f"{path}: {len(rows)} periods were found, {len(units)} of them for {kind}; {need}")
-    if not (units >= 0).all():
-        raise ValueError(f"{path}: negative or missing units were found; fill the gaps first")
-
-    def window(rng):
-        start = rng.integers(len(units) - length + 1)
-        return units[start : start + length]
-
-    return window
+def rules(env: MultiWarehouseEnv) -> dict:
+    """The classical rules; on recorded sales, tuned on their training part."""
+    return recorded_baselines(env) if isinstance(env, RecordedWarehouses) else baselines(env)
 
 
 PROBLEM = cli.Problem(
@@ -116,12 +93,13 @@ PROBLEM = cli.Problem(
     num_envs=NUM_ENVS,
     env_options=ENV_OPTIONS,
     make_env=make_env,
-    baselines=baselines,
+    baselines=rules,
+    data_report=lambda path: data_report(load_sales(path)),
     report=REPORT,
     episodes=1000,
     demo_episodes=1000,
     fast_episodes=200,
-    data_help="recorded sales instead of drawn demand: a row a period, a column of units a warehouse",
+    data_help="your own sales instead of drawn demand: the columns date, warehouse, units (see data.py)",
     story="""\
 Five warehouses order one item from one supplier every day for 30 days. Running out costs $10 a unit, moving a unit
 $0.50, keeping it overnight $0.10. A warehouse sees its own shelves alone and, at first, orders anything. The aim: to

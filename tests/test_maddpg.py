@@ -31,13 +31,18 @@ def with_targets_apart(team):
 def one_by_one(team, name: str, batch, actions, later: bool = False) -> torch.Tensor:
     """Q_i for every twin, agent and row, (K, N, B), computed without any stacking from joint actions (N, B, A)."""
     observations = batch.next_observations if later else batch.observations
+    states = batch.next_states if later else batch.states
     rows, n = len(observations), team.num_agents
     q = torch.zeros(team.num_critics, n, rows)
     for k, i, row in itertools.product(range(team.num_critics), range(n), range(rows)):
-        central = torch.cat([observations[row].flatten(), *(actions[j, row] for j in range(n))])
-        shared = team.config.share_parameters  # one network a twin, with one output an agent
-        member, output = (k, i) if shared else (k * n + i, 0)
-        q[k, i, row] = team.networks[name].member(member, central[None])[0, output]
+        shared = team.config.share_parameters  # one network a twin, which sees agent i first and its id last
+        order = [(i + j) % n for j in range(n)] if shared else range(n)
+        parts = [observations[row, j] for j in order]
+        if states is not None:
+            blocks = states[row].view(n, -1) if shared and team.config.state_per_agent else states[row : row + 1]
+            parts += [blocks[j] for j in order] if len(blocks) > 1 else [blocks[0]]
+        parts += [actions[j, row] for j in order] + ([torch.eye(n)[i]] if shared else [])
+        q[k, i, row] = team.networks[name].member(k if shared else k * n + i, torch.cat(parts)[None])[0, 0]
     return q
 
 
@@ -65,12 +70,15 @@ def test_only_termination_cuts_the_future():
 @each_kind
 @each_sharing
 @pytest.mark.parametrize("twins", [False, True])
-def test_the_target_takes_all_next_actions_from_all_target_actors_and_the_smaller_target_critic(kind, share, twins):
-    team = with_targets_apart(team_of_three(kind, share_parameters=share, twin_critics=twins, reward_scale=0.5))
+@pytest.mark.parametrize("state", [{}, {"state_size": 6}, {"state_size": 6, "state_per_agent": True}], ids=str)
+def test_the_target_takes_all_next_actions_from_target_actors_and_the_smaller_target_critic(kind, share, twins, state):
+    config = {"share_parameters": share, "twin_critics": twins, "reward_scale": 0.5, **state}
+    team = with_targets_apart(team_of_three(kind, **config))
     batch = random_batch(team, 12)
     next_actions = actions_of(team, "actor_target", batch.next_observations)
     next_q = one_by_one(team, "critic_target", batch, next_actions, later=True).amin(dim=0)  # (N, B)
-    y = 0.5 * batch.rewards.T + 0.99 * (1 - batch.terminated.T) * next_q
+    batch.discounts = torch.where(torch.arange(12)[:, None] % 2 == 0, 0.99, 0.99**3)  # of one or three steps
+    y = 0.5 * batch.rewards.T + batch.discounts.T * (1 - batch.terminated.T) * next_q
     taken = batch.actions.transpose(0, 1)
     taken = taken if kind == "continuous" else F.one_hot(taken, 2).float()
     q = one_by_one(team, "critic", batch, taken)  # (K, N, B)
@@ -164,6 +172,21 @@ def test_an_agents_own_loss_moves_only_its_actor(kind, objective):
             assert not any(others)  # exactly 0
         else:
             assert all(others)  # (MADDPG-9): Q_i is climbed by everybody's action
+
+
+@each_objective
+def test_the_agents_losses_add_up_to_the_teams(objective):
+    team = team_of_three(actor_objective=objective)
+    batch = random_batch(team)
+    batch.active[:10, 1] = 0.0
+    for name in ("critic_loss", "actor_loss"):
+        parts = [agent.compute_loss(batch)[name] for agent in team]
+        torch.testing.assert_close(sum(parts), getattr(team, name)(batch))
+
+
+def test_a_state_that_cannot_be_shared_out_is_refused():
+    with pytest.raises(ValueError, match="state_size.*a multiple of num_agents"):
+        team_of_three(state_size=4, state_per_agent=True)
 
 
 @each_kind

@@ -71,11 +71,13 @@ class Toy(ParallelEnv):
         assert set(actions) == set(self.agents), "exactly the living agents act"
         assert all(self.acts[agent].contains(action) for agent, action in actions.items()), actions
         self.taken.append(actions)
+        if self.mask is not None:
+            assert all(self.mask(agent, self.time)[action] for agent, action in actions.items()), "illegal"
         self.time += 1
         observations, infos = self.told()
         terminations = {agent: self.ends.get(agent) == self.time for agent in self.agents}
         truncations = {agent: self.time == 4 for agent in self.agents}
-        rewards = {agent: 1.0 + self.possible_agents.index(agent) for agent in self.agents}
+        rewards = {agent: 1.0 + k for k, agent in enumerate(self.possible_agents)}  # some go on paying the finished
         self.agents = [a for a in self.agents if not terminations[a] and not truncations[a]]
         return observations, rewards, terminations, truncations, infos
 
@@ -308,6 +310,17 @@ def test_the_three_algorithms_train_in_a_public_environment_and_repeat(algorithm
     (history, scores), (again, same_scores) = trained(), trained()
     assert (history["length"] == 8).all() and (history["team_return"] < 0).all()
     assert history.drop(columns="seconds").equals(again.drop(columns="seconds")) and scores.equals(same_scores)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_three_algorithms_train_with_masks_and_agents_that_finish_early(algorithm):
+    def legal(agent, time):
+        return np.eye(3, dtype=np.int8)[(time + (agent == "adam")) % 3]
+
+    env = VectorEnv([lambda: from_parallel_env(Toy(mask=legal, ends={"zoe": 2}))] * 2)
+    team = make_team(algorithm, "discrete", 2, 3, 2)
+    history = train(env, team, 10, progress=False)  # the environment itself refuses illegal actions
+    assert (history["team_return"] == 2 * 1.0 + 4 * 2.0).all() and team.updates > 0
 
 
 # --- here -> PettingZoo -----------------------------------------------------------------------------------------------

@@ -47,6 +47,18 @@ def test_raising_one_utility_never_lowers_q_tot(kind):
             assert change.min() >= -1e-5 * before.abs().max() and change.max() > 0
 
 
+def test_q_tot_is_convex_in_the_utilities_so_that_good_actions_only_reinforce_each_other():
+    # What the published mixer cannot represent although it is monotonic: two actions each of which makes the other
+    # needless. Non-negative weights around the convex ELU leave no way to express it.
+    team = qmix()
+    mixer, (utilities, states) = team.networks["mixer"], random_input(team)
+    first, second = torch.tensor([4.0, 0.0]), torch.tensor([0.0, 4.0])
+    with torch.no_grad():
+        alone = mixer(utilities + first, states) + mixer(utilities + second, states)
+        together = mixer(utilities + first + second, states) + mixer(utilities, states)
+    assert (together - alone).min() >= -1e-5 * together.abs().max() and (together - alone).max() > 0
+
+
 def test_weights_are_never_negative_and_biases_are_free():
     team = qmix()
     mixer, (utilities, states) = team.networks["mixer"], random_input(team)
@@ -121,6 +133,7 @@ def test_the_target_is_the_target_mixer_of_target_values_of_the_online_choice(ki
     masks[..., 0] |= ~masks.any(-1)
     batch = random_batch(team, 12, **({"next_action_masks": masks} if masked else {}))
     batch.terminated = (torch.arange(12) % 4 == 0).float()[:, None].repeat(1, 2)
+    batch.discounts = torch.where(torch.arange(12)[:, None] % 2 == 0, 0.99, 0.99**3)  # of one or three steps
     total, different = 0.0, 0
     with torch.no_grad():
         online = team.utilities(batch.observations)  # (B, N, D, L)
@@ -139,7 +152,8 @@ def test_the_target_is_the_target_mixer_of_target_values_of_the_online_choice(ki
             next_x = torch.cat([batch.next_observations[b].flatten(), batch.next_states[b]])[None]
             q_tot = team.networks["mixer"](torch.stack(chosen)[None], x)[0]
             next_q_tot = team.networks["mixer_target"](torch.stack(following)[None], next_x)[0]
-            y = 0.5 * batch.rewards[b].mean() + 0.99 * (1 - batch.terminated[b, 0]) * next_q_tot
+            discount = float(batch.discounts[b]) * (1 - float(batch.terminated[b, 0]))
+            y = 0.5 * batch.rewards[b].mean() + discount * next_q_tot
             total += float((q_tot - y) ** 2) / 12
     assert different > 0  # so that choosing by the target network would show
     assert float(team.loss(batch).detach()) == pytest.approx(total, rel=1e-4)

@@ -72,6 +72,16 @@ def test_the_oldest_rows_are_overwritten():
     assert batch.observations[:, 0, 0].min() == 15 and batch.observations[:, 0, 0].max() == 24
 
 
+def test_rows_in_which_nobody_was_active_are_never_drawn():
+    buffer, copy = ReplayBuffer(100, num_envs=2), ReplayBuffer(100, num_envs=2)
+    for time in range(10):  # the second environment waits from time 3 on; of the first, one agent has finished
+        buffer.add(instant(time, 2, active=np.array([[True, False], [time < 3, time < 3]])))
+    copy.load_state_dict(buffer.state_dict())
+    drawn = sample(buffer).observations[:, 0, 0]
+    assert set(drawn.tolist()) == {*range(10), 100, 101, 102}
+    assert torch.equal(drawn, sample(copy).observations[:, 0, 0])
+
+
 def test_the_capacity_is_a_whole_number_of_steps():
     buffer = filled(7, capacity=10, num_envs=4)
     assert buffer.capacity == 8 and len(buffer) == 8

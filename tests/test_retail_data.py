@@ -76,7 +76,7 @@ def test_warehouses_keep_the_order_of_the_file_because_neighbours_share(tmp_path
 def test_no_row_means_no_sales_and_the_report_says_how_often(tmp_path):
     units = poisson(100, (0.3, 0.1))
     units[0] = units[-1] = 1
-    rows = [(MONDAY + timedelta(days=p), "ab"[i], units[p, i]) for p, i in np.argwhere(units > 0)]
+    rows = [(MONDAY + timedelta(days=int(p)), "ab"[i], units[p, i]) for p, i in np.argwhere(units > 0)]
     sales = load_sales(write(tmp_path / "sales.csv", rows))
     np.testing.assert_array_equal(sales.units, units)
     assert f"{int((units == 0).sum())} of 200 pairs of day and warehouse have no row" in data_report(sales)
@@ -101,7 +101,7 @@ def test_repeated_lines_among_totals_are_dropped(tmp_path):
 def test_a_list_of_single_sales_is_added_up(tmp_path):
     units = poisson(100)
     units[0] = [2, 1]
-    rows = [(MONDAY + timedelta(days=p), "ab"[i], 1) for p, i in np.argwhere(units) for _ in range(int(units[p, i]))]
+    rows = [(MONDAY + timedelta(days=int(p)), "ab"[i], 1) for p, i in np.argwhere(units) for _ in range(int(units[p, i]))]
     sales = load_sales(write(tmp_path / "sales.csv", rows))
     np.testing.assert_array_equal(sales.units, units[: len(sales.units)])
     assert "a list of sales" in data_report(sales)
@@ -173,7 +173,7 @@ def test_a_warehouse_that_sold_nothing_in_training_is_dropped_and_named(tmp_path
     units[:160, 1] = 0
     sales = load_sales(sales_file(tmp_path, units, names=("a", "closed", "c")))
     assert sales.warehouses == ("a", "c") and sales.units.shape == (200, 2)
-    assert "dropped: 'closed', which sold nothing in the training part" in data_report(sales)
+    assert "dropped: closed, which sold nothing in the training part" in data_report(sales)
 
 
 def test_what_the_planner_knows_replaces_what_is_assumed(tmp_path):

@@ -347,10 +347,14 @@ def run_agent(path: str, connection: Any) -> None:
 
 
 def _on_cpu(team: AgentTeam) -> AgentTeam:
-    """A copy of the team on the CPU, without its experience."""
+    """A copy of the team on the CPU, without its experience.
+
+    It explores a little only: where every action is drawn blindly, nothing that the networks see could show.
+    """
     if len(set(team.devices)) > 1:
         raise ValueError(f"audit: expected a team on one device, found {team.devices}; load it with device='cpu'")
-    twin = type(team)(team.state_dim, team.action_dim, team.num_agents, dataclasses.asdict(team.config))
+    config = {**dataclasses.asdict(team.config), "epsilon": 0.1, "epsilon_min": 0.0}
+    twin = type(team)(team.state_dim, team.action_dim, team.num_agents, config)
     twin.load_state_dict(team.state_dict(with_buffer=False))
     return twin
 

@@ -38,6 +38,7 @@ class Report:
     steps_name: str  # file name of the evaluated episode, step by step
     steps_table: Callable[[Sequence[Mapping[str, Any]]], Any]  # recorded steps -> pandas table
     draw: Callable[[Path, Any], None]  # (folder, Results) -> pictures
+    data_columns: tuple[tuple[str, str, str], ...] = ()  # of the table on the user's own data, where they differ
     labels: Mapping[str, str] = field(default_factory=dict)  # what to call a rule, where not as in baselines.py
 
 
@@ -60,6 +61,7 @@ class Problem:
     fast_episodes: int  # of demo.py --fast
     story: str = ""  # what the demo says first
     data_help: str = ""
+    data_report: Callable[[str], str] | None = None  # path of the user's data -> what is in it, for a person
 
 
 class UsageError(Exception):
@@ -319,16 +321,6 @@ def read_config(path: str | None) -> dict[str, Any]:
         raise UsageError(f'--config {path}: a {found} was found; write one object, {{"learning_rate": 0.001}}')
     # A run's config.json is accepted too: its hyper-parameters are one entry of it.
     return content["hyperparameters"] if isinstance(content.get("hyperparameters"), dict) else content
-
-
-def read_data(path: str):
-    """The table of a CSV file. Raises FileNotFoundError, or ValueError when it holds none."""
-    import pandas as pd
-
-    try:
-        return pd.read_csv(path)
-    except ValueError as error:  # of pandas' parser, or not text at all
-        raise ValueError(f"{path}: no CSV table was found ({error}); give a header and rows of numbers") from None
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ team, train, evaluate again on the same unseen episodes, print the comparison, w
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from core.experiment.checkpoint import load_checkpoint
 from core.experiment.cli import Options, Problem, RunError, UsageError
 from core.experiment.env_check import check_env
 from core.experiment.evaluation import evaluate, record_episode
-from core.experiment.results import RunFolder, provenance, require_writable
+from core.experiment.results import RunFolder, provenance, require_writable, write_text
 from core.experiment.signals import Interrupted, StopSignals
 from core.experiment.tables import AFTER, BEFORE, Results, gap_lines, policy_table, summary_table
 from core.experiment.training import Progress, train
@@ -106,7 +107,8 @@ def prepare(problem: Problem, options: Options, stop: StopSignals) -> Run:
         check_env(training_env, team)
         copies = min(COPIES, options.eval_episodes)
         evaluation_env = problem.make_env(copies, options.difficulty, data=options.data, evaluation=True)
-        problem.baselines(evaluation_env)
+        if options.data is None:  # on the user's data they are tuned first, which takes a minute
+            problem.baselines(evaluation_env)
     require_writable(options.out if old is None else old.path)
     name = f"s{'-'.join(map(str, options.seeds))}" if options.seeds else options.seed
     folder = old or RunFolder(distributed.share(RunFolder.create(options.out, options.algo, name).path if main else ""))
@@ -135,6 +137,7 @@ def build(problem: Problem, options: Options, seed: int) -> tuple[Any, AgentTeam
         distributed.share_of(options.num_envs), first, seed=seed, data=options.data, **problem.env_options[options.algo]
     )
     config = {"action_type": "discrete" if env.discrete_actions else "continuous", "state_size": env.state_size}
+    config |= getattr(env, "hyperparameters", {})  # those that go with the size of what was recorded
     config |= {**problem.configs[options.algo], **options.config, "seed": seed}
     make_team = problem.algorithms[options.algo]
     return env, make_team(
@@ -149,6 +152,7 @@ def run_config(problem: Problem, options: Options, team: AgentTeam) -> dict[str,
     return {
         "problem": problem.name,
         **{name: getattr(options, name) for name in STORED},
+        "data_sha256": fingerprint(options.data),
         "device": str(team.device),
         "threads": options.threads,
         "env_options": dict(problem.env_options[options.algo]),
@@ -174,21 +178,37 @@ def reopen(problem: Problem, options: Options, folder: RunFolder) -> tuple[Probl
             flag = "--" + name.replace("_", "-")
             began = f"the run began with {stored[name]!r}" if name in stored else "a resumed run keeps its own"
             raise UsageError(f"{flag} together with --resume: {began}; leave {flag} out, or start a new run")
+    if config.get("data_sha256") != fingerprint(stored["data"]):
+        raise UsageError(f"{stored['data']} has changed since the run began: put the old file back, or start a new run")
     kept = {name: value for name, value in stored.items() if name not in options.given}
     problem = dataclasses.replace(problem, configs={algo: hyperparameters}, env_options={algo: env_options})
     return problem, dataclasses.replace(options, **kept)
 
 
+def fingerprint(path: str | None) -> str | None:
+    """What tells one content of a file from another."""
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def episodes_of(options: Options) -> str:
+    """Which episodes policies are judged on, in words."""
+    return options.difficulty if options.data is None else "of the test part of your data"
+
+
 def introduce(run: Run, team: AgentTeam) -> None:
-    """Say what will happen."""
+    """Say what will happen, and what is in the user's data."""
     problem, options = run.problem, run.options
     if options.demo:
         run.say(problem.story)
+    if options.data is not None and problem.data_report is not None and distributed.is_main():
+        report = problem.data_report(options.data) + "\n"
+        write_text(run.folder.path / "data_report.txt", report)
+        run.say(report)
     who = f"{options.algo.upper()} trains {options.episodes} episodes"
     how = f"{options.num_envs} at a time, on {team.device}" + (", easy to hard" if options.curriculum else "")
     seeds = f"for each of the seeds {', '.join(map(str, run.seeds))}" if options.seeds else f"seed {options.seed}"
     run.say(f"{who} ({how}, {seeds}).")
-    run.say(f"Everybody is judged on the same {options.eval_episodes} unseen episodes ({options.difficulty}).")
+    run.say(f"Everybody is judged on the same {options.eval_episodes} unseen episodes ({episodes_of(options)}).")
     run.say(f"Results go to {run.folder.path}\n")
 
 
@@ -203,6 +223,8 @@ def work(run: Run) -> Results | None:
     main, started = distributed.is_main(), time.perf_counter()
     tables = []
     if main:
+        if run.options.data is not None:
+            run.say("The classical rules are tuned on the training part of your data, for about a minute ...")
         rules = run.problem.baselines(run.evaluation_env)
         bar = tqdm(rules.items(), "classical rules", leave=False, disable=True if run.options.quiet else None)
         tables = [run.evaluate(rule, name) for name, rule in bar]
@@ -292,9 +314,14 @@ def seed_folder(run: Run, seed: int) -> RunFolder:
     return folder
 
 
-def say_metric(run: Run, when: str, table: Any) -> None:
+def columns_of(run: Run) -> tuple[tuple[str, str, str], ...]:
+    """The columns of the printed table; the first one is what the problem is about."""
     report = run.problem.report
-    header, metric, number = next(column for column in report.columns if column[1] == report.metric)
+    return report.columns if run.options.data is None else report.data_columns or report.columns
+
+
+def say_metric(run: Run, when: str, table: Any) -> None:
+    header, metric, number = columns_of(run)[0]
     run.say(f"{when}: {header} {number.format(table[metric].mean())}")
 
 
@@ -309,10 +336,10 @@ def finish(run: Run, results: Results) -> None:
     folder.write_table(report.steps_name, report.steps_table(results.steps))
     over = f"over {len(run.seeds)} training seeds" if run.options.seeds else "over the episodes"
     run.say(
-        f"\n{results.evaluated} unseen episodes ({run.options.difficulty}): mean ± half the 95 % interval; "
+        f"\n{results.evaluated} unseen episodes ({episodes_of(run.options)}): mean ± half the 95 % interval; "
         f"of {BEFORE.upper()} and {AFTER.upper()} {over}\n"
     )
-    run.say(policy_table(results, report.columns) + "\n")
+    run.say(policy_table(results, columns_of(run)) + "\n")
     run.say("After training (paired on the same episodes, ± half the 95 % interval):")
     for line in gap_lines(results, report.rivals, report.gaps):
         run.say(f"  {line}")

@@ -1,0 +1,183 @@
+"""The comparison behind docs/BENCHMARKS.md: algorithms x problems x difficulties x training seeds, same budget.
+
+    python tests/benchmarks/comparison.py                                  # everything, hours on a laptop
+    python tests/benchmarks/comparison.py --difficulties medium --jobs 2   # the medium tables
+    python tests/benchmarks/comparison.py --tables                         # print the tables from the CSV again
+
+Every training is the one of train.py, with its CONFIGS; every policy is judged greedily on the same unseen episodes
+(seeds from 10,000). A row of docs/results/comparison.csv is one policy and one training seed: means over the episodes.
+What is in the file already is not trained again. `--control` trains with centralized=False: IDDPG, IPPO, IQL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+RESULTS = ROOT / "docs" / "results"
+EPISODES = {"retail": 1000, "banking": 200}  # of training: the demos' budget
+COLUMNS = {
+    "retail": {"total_cost": "cost, $", "stockout_percent": "stockouts, %", "units_moved": "units moved"},
+    "banking": {
+        "latency_ms": "latency, ms",
+        "risk_violation_percent": "risk > 5 %, % of steps",
+        "cost_per_transaction": "$ a transaction",
+        "team_return": "team reward",
+    },
+}
+KEYS = ["problem", "difficulty", "policy", "training_seed"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", nargs="+", default=["retail", "banking"])
+    parser.add_argument("--algorithms", nargs="+", default=["maddpg", "mappo", "qmix"])
+    parser.add_argument("--difficulties", nargs="+", default=["medium", "easy", "hard"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--episodes", type=int, default=2000, help="evaluation episodes (default: 2000)")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: 1)")
+    parser.add_argument("--control", action="store_true", help="critics that see the own observation alone")
+    parser.add_argument("--tables", action="store_true", help="only print the tables")
+    parser.add_argument("--one", nargs=5, metavar="X", help=argparse.SUPPRESS)  # problem difficulty policy seed file
+    options = parser.parse_args()
+    if options.one:
+        run_one(*options.one[:3], options.one[3], Path(options.one[4]), options.episodes)
+        return
+    if not options.tables:
+        run_all(options)
+    print_tables()
+
+
+def run_all(options: argparse.Namespace) -> None:
+    """Every missing cell in a process of its own, ``--jobs`` at a time; a finished cell is kept at once."""
+    RESULTS.mkdir(exist_ok=True)
+    done = {tuple(map(str, row)) for row in read()[KEYS].itertuples(index=False)} if table_path().exists() else set()
+    policies = ["rules", *(name + ("-own" if options.control else "") for name in options.algorithms)]
+    cells = [
+        (problem, difficulty, policy, str(seed))
+        for difficulty, policy, seed, problem in itertools.product(
+            options.difficulties, policies, options.seeds, options.problems
+        )
+        if not (policy == "rules" and seed != options.seeds[0])
+    ]
+    rules_done = {(p, d) for p, d, policy, _ in done if policy.startswith("rule: ")}
+    waiting = [c for c in cells if c not in done and not (c[2] == "rules" and c[:2] in rules_done)]
+    running: list[tuple[subprocess.Popen, Path]] = []
+    while waiting or running:
+        while waiting and len(running) < options.jobs:
+            cell = waiting.pop(0)
+            part = RESULTS / ("-".join(cell) + ".part.csv")
+            command = [sys.executable, __file__, "--episodes", str(options.episodes), "--one", *cell, str(part)]
+            running.append((subprocess.Popen(command), part))
+        for process, part in [entry for entry in running if entry[0].poll() is not None]:
+            running.remove((process, part))
+            if part.exists():
+                keep(part)
+        time.sleep(0.2)
+
+
+def run_one(problem_name: str, difficulty: str, policy: str, seed: str, part: Path, episodes: int) -> None:
+    """One cell -> a small CSV beside the table."""
+    import pandas as pd
+    import torch
+
+    from core.experiment.evaluation import evaluate
+    from core.experiment.training import train
+
+    torch.set_num_threads(1)
+    if problem_name == "retail":
+        from retail.train import PROBLEM as problem
+    else:
+        from banking.train import PROBLEM as problem
+    judge = problem.make_env(250, difficulty)
+    rows, started = [], time.perf_counter()
+
+    def judged(name: str, actor, training_seed: int, greedy: bool = True, seconds: float = 0.0) -> None:
+        means = evaluate(judge, actor, episodes, greedy=greedy).drop(columns=["episode", "seed"]).mean()
+        cell = {"problem": problem_name, "difficulty": difficulty, "policy": name, "training_seed": training_seed}
+        rows.append(cell | {"training_seconds": round(seconds, 1)} | means.to_dict())
+
+    if policy == "rules":
+        for name, rule in problem.baselines(judge).items():
+            judged(f"rule: {name}", rule, -1)
+    else:
+        algorithm, own = policy.removesuffix("-own"), policy.endswith("-own")
+        env = problem.make_env(problem.num_envs[algorithm], difficulty, **problem.env_options[algorithm])
+        config = {"action_type": "discrete" if env.discrete_actions else "continuous", "state_size": env.state_size}
+        config |= {**problem.configs[algorithm], "seed": int(seed), "centralized": not own}
+        team = problem.algorithms[algorithm](
+            env.observation_space_size, env.action_space_size, env.num_agents, config=config
+        )
+        if not own:
+            judged(f"untrained {algorithm}", team, int(seed), greedy=False)
+        started = time.perf_counter()
+        train(env, team, EPISODES[problem_name], int(seed), progress=False)
+        judged(policy, team, int(seed), seconds=time.perf_counter() - started)
+    pd.DataFrame(rows).to_csv(part, index=False)
+
+
+def table_path() -> Path:
+    return RESULTS / "comparison.csv"
+
+
+def read():
+    import pandas as pd
+
+    return pd.read_csv(table_path())
+
+
+def keep(part: Path) -> None:
+    """Add a finished cell to the table."""
+    import pandas as pd
+
+    lock = table_path().with_suffix(".lock")  # several of these scripts may run at a time
+    while True:
+        try:
+            lock.touch(exist_ok=False)
+            break
+        except FileExistsError:
+            time.sleep(0.1)
+    try:
+        tables = ([read()] if table_path().exists() else []) + [pd.read_csv(part)]
+        whole = pd.concat(tables).drop_duplicates(KEYS, keep="last").sort_values(KEYS)
+        temporary = table_path().with_suffix(".tmp")
+        whole.to_csv(temporary, index=False)
+        temporary.replace(table_path())
+        part.unlink()
+    finally:
+        lock.unlink()
+
+
+def print_tables() -> None:
+    """Markdown: a table a problem and difficulty; over training seeds, mean and 95 % t interval."""
+    from core.experiment.evaluation import half_width
+
+    table = read()
+    for (problem, difficulty), cell in table.groupby(["problem", "difficulty"], sort=False):
+        columns = COLUMNS[problem]
+        headers = " | ".join(columns.values())
+        print(f"\n**{problem}, {difficulty}**\n\n| policy | {headers} | training, s | seeds |")
+        print("|---" * (len(columns) + 3) + "|")
+        order = cell.groupby("policy")[next(iter(columns))].mean().sort_values(ascending=False).index
+        for policy in order:
+            rows = cell[cell["policy"] == policy]
+            texts = []
+            for name in columns:
+                digits = {"cost_per_transaction": 3, "team_return": 0, "risk_violation_percent": 2}.get(name, 1)
+                spread = f" ± {half_width(rows[name].to_numpy()):.{digits}f}" if len(rows) > 1 else ""
+                texts.append(f"{rows[name].mean():.{digits}f}{spread}")
+            learnt = not policy.startswith("rule: ")
+            seconds = f"{rows['training_seconds'].mean():.0f}" if learnt and rows["training_seconds"].any() else ""
+            shown = f"**{policy}**" if learnt else policy.removeprefix("rule: ")
+            print(f"| {shown} | " + " | ".join(texts) + f" | {seconds} | {len(rows) if learnt else ''} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""What README.md and QUICKSTART.md say is so: their code runs, their files, links and flags exist, their tables are whole.
+
+Code blocks run from top to bottom, the Python blocks of a page in one namespace. A block that would take long has its
+fast form above it, one command a line, invisible on the rendered page:
+
+    <!-- run: python retail/demo.py --episodes 20 -->
+
+Commands that install, download or take long by nature are in ``NOT_RUN``; their flags are checked like all others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import io
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from core.base_agent import TeamConfig
+from core.maddpg import MADDPGConfig
+from core.mappo import MAPPOConfig
+from core.qmix import QMIXConfig
+
+PAGES = ("README.md", "QUICKSTART.md")
+LINKED = (*PAGES, "docs/CHANGELOG.md")
+NOT_RUN = (
+    "git clone",
+    "cd ",
+    "pip install",
+    "torchrun",
+    "pytest",
+    "bash .ci/run",  # it runs this test
+    "python main.py",  # both demos in full; test_cli.py runs main.py in small
+    "python -m core.experiment.audit",  # starts a process an agent; test_audit.py runs it
+    "python retail/train.py --data",  # tunes the classical rules for a minute; test_cli.py runs it in small
+    "python banking/train.py --data",
+)
+OTHER_PROGRAMS = {"--index-url", "--nproc-per-node"}  # flags of pip and torchrun
+
+BLOCK = re.compile(r"((?:^<!-- run: .+ -->\n)*)^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SCRIPT = re.compile(r"(?:python3? |torchrun (?:--\S+ )*)(-m )?([\w./]+)(.*)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+KEY_TABLE = re.compile(r"<!-- keys: (\w+) -->\n(.*?)(?=<!-- keys: )", re.DOTALL)
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[tuple[list[str], str]]:
+    """(fast form, code) of every block of a language."""
+    found = BLOCK.findall(text(page))
+    return [(re.findall(r"<!-- run: (.+) -->", fast), code) for fast, kind, code in found if kind == language]
+
+
+def commands(code: str) -> list[str]:
+    """The commands of a bash block; those joined by && are separate."""
+    lines = (line.strip() for line in code.splitlines())
+    return [part.strip() for line in lines if line and line[0] != "#" for part in line.split("&&")]
+
+
+def runs(command: str) -> bool:
+    return not command.startswith(NOT_RUN)
+
+
+@functools.cache
+def module_of(script: str):
+    return importlib.import_module(script.removesuffix(".py").replace("/", "."))
+
+
+@functools.cache
+def flags_of(script: str) -> set[str]:
+    """All flags that ``--help`` of a script names."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit):
+        module_of(script).main(["--help"])
+    return set(FLAG.findall(printed.getvalue()))
+
+
+def run(command: str, folder: Path) -> int:
+    """Run a command as if in the repository's root, with its results in ``folder`` -> exit code."""
+    words = [word.replace("retail/results", str(folder / "retail")) for word in shlex.split(command)]
+    if words[:2] == ["python", "-c"]:
+        exec(words[2], {})
+        return 0
+    if words[0] != "python":
+        return subprocess.run(words, cwd=ROOT, capture_output=True, timeout=20).returncode
+    script, arguments = words[1], words[2:]
+    if script.endswith(("train.py", "demo.py")):
+        arguments += ["--out", str(folder / script.split("/")[0])]
+    return module_of(script).main(arguments)
+
+
+# --- code ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_blocks_run_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": page}
+    for number, (_, code) in enumerate(blocks(page, "python"), 1):
+        exec(compile(code, f"{page}, Python block {number}", "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_bash_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for fast, code in blocks(page, "bash"):
+        for command in fast or filter(runs, commands(code)):
+            assert run(command, tmp_path) == 0, f"{page}: {command}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_fast_form_is_the_command_of_the_page_with_a_smaller_budget(page):
+    for fast, code in blocks(page, "bash"):
+        if fast:
+            shown = [command for command in commands(code) if runs(command)]
+            assert len(fast) == len(shown), code
+            for quick, full in zip(fast, shown, strict=True):
+                assert quick.split()[:2] == full.split()[:2], f"{quick!r} is another script than {full!r}"
+                assert set(FLAG.findall(full)) <= set(FLAG.findall(quick)), f"{quick!r} lacks flags of {full!r}"
+
+
+@pytest.mark.parametrize("algorithm", ["maddpg", "mappo"])
+def test_the_custom_environment_trains_after_changing_the_import_line_alone(algorithm):
+    names: dict = {"__name__": "page"}
+    (environment,) = [code for _, code in blocks("QUICKSTART.md", "python") if "class CrateEnv" in code]
+    (training,) = [code for _, code in blocks("QUICKSTART.md", "python") if "env = CrateEnv()" in code]
+    line = "from core.qmix import create_qmix_agents as create_agents"
+    assert training.count(line) == 1
+    exec(environment, names)
+    exec(training.replace("qmix", algorithm).replace("episodes=300", "episodes=100"), names)
+    assert algorithm in type(names["agents"]).__module__
+    assert len(names["history"]) == 100 and names["agents"].updates > 0
+
+
+def test_what_the_page_lets_one_learn_is_learnt():
+    """Both the given and the custom algorithm of the page solve its environment better than before."""
+    names: dict = {"__name__": "page"}
+    for _, code in blocks("QUICKSTART.md", "python"):
+        if "class CrateEnv" in code or "env = CrateEnv()" in code or "class LinearQTeam" in code:
+            exec(code, names)
+            if "before" in names and "linear" not in names:
+                before = names["before"]["team_return"].mean()
+                assert names["after"]["team_return"].mean() > before + 5.0
+    assert names["after"]["team_return"].mean() > before
+
+
+def test_the_custom_algorithm_saves_loads_and_acts_alone_as_in_its_team(tmp_path):
+    import numpy as np
+
+    names: dict = {"__name__": "page"}
+    (code,) = [code for _, code in blocks("QUICKSTART.md", "python") if "class LinearQTeam" in code]
+    exec(code.split("linear = LinearQTeam")[0], names)
+    team = names["LinearQTeam"](2, 3, 3, {"seed": 0})
+    team.weights.normal_()
+    team.save(tmp_path / "team.pt")
+    loaded = type(team).load(tmp_path / "team.pt")
+    observations = np.random.default_rng(0).random((3, 2), np.float32)
+    together = team.select_actions(observations, training=False)
+    assert [loaded[i].select_action(observations[i]) for i in range(3)] == together.tolist()
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.strip().lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", LINKED)
+def test_links_lead_somewhere(page):
+    here, dead = ROOT / page, []
+    for target in LINK.findall(text(page)):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (here.parent / path) if path else here
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            dead.append(target)
+    assert dead == []
+
+
+@pytest.mark.parametrize("page", LINKED)
+def test_files_that_are_named_exist(page):
+    named = set(re.findall(r"(?<![\w/<])(?:core|retail|banking|docs|tests)/[\w./-]+\.\w+", text(page)))
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
+def layout() -> set[str]:
+    """Every path in the tree of the README."""
+    (tree,) = [code for _, kind, code in BLOCK.findall(text("README.md")) if not kind]
+    paths, folders = set(), [""]
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = re.split(r"\s{2,}", line.strip())[0].split()
+        paths |= {"".join(folders[: depth + 1]) + name for name in names}
+        folders = [*folders[: depth + 1], names[0] if names[0].endswith("/") else ""]
+    return paths
+
+
+def test_the_layout_is_the_repository():
+    shown = layout()
+    assert sorted(path for path in shown if not (ROOT / path).exists()) == []
+    there = {str(p.relative_to(ROOT)) for top in ("core", "retail", "banking") for p in (ROOT / top).rglob("*.py")}
+    assert sorted(path for path in there - shown if not path.endswith("__init__.py")) == []
+
+
+def test_flags_of_commands_are_known_to_their_scripts():
+    wrong = []
+    for page in PAGES:
+        shown = [line for fast, code in blocks(page, "bash") for line in [*fast, *commands(code)]]
+        for command in shown + re.findall(r"`((?:python|torchrun) [^`]+)`", text(page)):
+            found = SCRIPT.match(command)
+            if found and not command.startswith("python -c"):
+                script = found[2].replace(".", "/") + ".py" if found[1] else found[2]
+                wrong += [f"{command}: {flag}" for flag in set(FLAG.findall(found[3])) - flags_of(script)]
+    assert wrong == []
+
+
+def test_flags_that_are_named_exist():
+    scripts = [f"{problem}/{name}.py" for problem in ("retail", "banking") for name in ("train", "demo", "baselines")]
+    known = set().union(*map(flags_of, ["main.py", *scripts])) | OTHER_PROGRAMS
+    for page in PAGES:
+        prose = re.sub(r"<!--.*?-->", "", text(page), flags=re.DOTALL)
+        assert set(FLAG.findall(prose)) - known == set(), page
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+
+def key_tables() -> dict[str, dict[str, str]]:
+    """Config class -> key -> the default that the page states."""
+    rows = re.compile(r"^\| `(\w+)` \| ([^|]+) \|", re.MULTILINE)
+    return {name: dict(rows.findall(table)) for name, table in KEY_TABLE.findall(text("QUICKSTART.md"))}
+
+
+def test_the_tables_list_every_hyper_parameter_and_no_other():
+    common = [field.name for field in dataclasses.fields(TeamConfig)]
+    tables = key_tables()
+    assert list(tables["TeamConfig"]) == common
+    for config in (MADDPGConfig, MAPPOConfig, QMIXConfig):
+        own = [field.name for field in dataclasses.fields(config) if field.name not in common]
+        assert list(tables[config.__name__]) == own
+
+
+def test_the_tables_state_the_defaults():
+    configs = {config.__name__: config() for config in (MADDPGConfig, MAPPOConfig, QMIXConfig)}
+    for name, table in key_tables().items():
+        for key, stated in table.items():
+            values = {getattr(config, key) for own, config in configs.items() if name in (own, "TeamConfig")}
+            if stated.strip() == "by algorithm":
+                assert len(values) > 1, key
+                continue
+            written = {_value(part.strip()) for part in stated.split(";")}
+            assert written == values, f"{key}: the page says {written}, the code {values}"
+
+
+def _value(written: str):
+    """A default as it stands in a table."""
+    named = {"none": None, "true": True, "false": False, "()": ()}
+    if written in named:
+        return named[written]
+    if written.startswith("("):
+        return tuple(int(width) for width in written.strip("()").split(","))
+    try:
+        return float(written.replace("−", "-"))
+    except ValueError:
+        return written
