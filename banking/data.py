@@ -336,7 +336,7 @@ def data_report(log: Log) -> str:
         f"{sum(k.arrival_rates):.2f} a step; the training days have {_mean_load(log):.2f} on average",
         f"  clock: 1 simulated ms is {duration(0.001 * log.speed)} of your log; a step is {duration(step)}, an episode "
         f"{k.episode_steps} steps or {duration(length)}; the latency target is {duration(target)}",
-        f"  Only {counted(apart, 'test episode')} can be had without overlap: the intervals in the tables say how sure "
+        f"  The test days hold {counted(apart, 'episode')} without overlap: the intervals in the tables say how sure "
         "the means over these test days are, not how other days would turn out.",
         "  fitted on the training days:",
         *_router_lines(log, k),

@@ -27,8 +27,8 @@ CONFIGS = {
     "mappo": {
         "gamma": 0.99,
         "rollout_length": 100,
-        "minibatches": 8,
-        "learning_rate": 2e-3,
+        "minibatches": 4,
+        "learning_rate": 1.5e-3,
         "anneal_learning_rate": True,
         "entropy_coefficient": 0.02,
         "anneal_entropy": True,
@@ -51,7 +51,7 @@ CONFIGS = {
     },
 }
 # Training episodes that run side by side.
-NUM_ENVS = {"mappo": 20, "qmix": 10, "maddpg": 10}
+NUM_ENVS = {"mappo": 10, "qmix": 10, "maddpg": 10}
 # Arguments of the training environment: any of TransactionRoutingEnv's. Evaluation always takes the defaults.
 ENV_OPTIONS = {"mappo": {}, "qmix": {}, "maddpg": {}}
 

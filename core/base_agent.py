@@ -445,7 +445,7 @@ class AgentTeam(Sequence):
             "networks": {name: [s.flat.detach().clone() for s in net.stacks()] for name, net in self.networks.items()},
             "optimizers": {name: copy.deepcopy(optimizer.state_dict()) for name, optimizer in self.optimizers.items()},
             "buffer": self.buffer.state_dict() if with_buffer and self.buffer is not None else None,
-            "counters": {"environment_steps": self.environment_steps, "updates": self.updates},
+            "counters": {name: getattr(self, name) for name in ("environment_steps", "updates", "progress")},
             "extra": self.extra_state(),
             "random": self.random_state(),
         }
@@ -479,6 +479,7 @@ class AgentTeam(Sequence):
             self.buffer.load_state_dict(state["buffer"])
         self.environment_steps = state["counters"]["environment_steps"]
         self.updates = state["counters"]["updates"]
+        self.progress = state["counters"].get("progress", 0.0)
         self.load_extra_state(state["extra"])
         self.set_random_state(state["random"])
 

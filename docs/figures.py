@@ -1,10 +1,11 @@
 """The pictures of MARL_THEORY.md, each with the numbers behind it:
 
     python docs/figures.py                # about ten seconds -> docs/images/*.png and *.csv
-    python docs/figures.py factorisation  # one of them: factorisation, clipping, exploration, queues
+    python docs/figures.py factorisation  # one of them: factorisation, clipping, exploration, queues, before_after
 
 Only ``queues`` is random; it plays the banking environment on 256 episodes with the evaluation seeds 10000, 10001, ...
-The picture of section 8 has a script of its own: tests/benchmarks/scaling.py.
+``before_after`` is the picture of README.md; it is drawn from docs/results/comparison.csv, which
+tests/benchmarks/comparison.py makes. The picture of section 8 has a script of its own: tests/benchmarks/scaling.py.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ GAMES = {
 
 def main(names: Sequence[str]) -> int:
     figures = {"factorisation": factorisation, "clipping": clipping, "exploration": exploration, "queues": queues}
+    figures["before_after"] = before_after
     unknown = [name for name in names if name not in figures]
     if unknown:
         print(f"no figure is called {unknown[0]!r}; there are {', '.join(figures)}", file=sys.stderr)
@@ -225,6 +227,53 @@ def queues(episodes: int = 256) -> None:
     rows = np.column_stack([seconds, workloads, by_hand]).round(3).tolist()
     write("queues", names, rows)
     save(figure, "queues")
+
+
+# --- The front page ---------------------------------------------------------------------------------------------------
+
+
+def before_after() -> None:
+    """Both problems before and after training, beside classical rules; medium, mean of the training seeds."""
+    import pandas as pd
+
+    table = pd.read_csv(ROOT / "docs" / "results" / "comparison.csv")
+    table = table[table["difficulty"] == "medium"]
+    seeds = table[table["policy"].isin(["maddpg", "mappo"])].groupby("problem")["training_seed"].nunique().to_dict()
+    retail = {
+        "before training": "untrained maddpg", "MADDPG": "maddpg",
+        "base-stock, newsvendor": "rule: base-stock, newsvendor",
+        "base-stock, tuned": "rule: base-stock, tuned jointly",
+        "adaptive base-stock, tuned": "rule: adaptive base-stock, tuned jointly",
+    }  # fmt: skip
+    banking = {
+        "before training": "untrained mappo", "MAPPO": "mappo", "round robin": "rule: round robin",
+        "size threshold, tuned": "rule: size threshold", "join shortest queue": "rule: join shortest queue, own",
+        "local index, tuned": "rule: local index",
+    }  # fmt: skip
+    panels = (
+        ("retail", retail, "total_cost", "Inventory: cost of 30 days, $", "{:.0f}"),
+        ("banking", banking, "latency_ms", "Routing: mean latency, ms", "{:.0f}"),
+        ("banking", banking, "risk_violation_percent", "Routing: time above 5 % risk, %", "{:.2f}"),
+    )
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=[1.2, 1.2, 0.9])
+    rows = []
+    for axis, (problem, policies, metric, title, number) in zip(axes, panels, strict=True):
+        cells = table[table["problem"] == problem]
+        means = [cells.loc[cells["policy"] == policy, metric].mean() for policy in policies.values()]
+        colours = [ORANGE, BLUE] + ["#BBBBBB"] * (len(means) - 2)
+        places = range(len(means))
+        axis.barh(places, means, color=colours)
+        axis.set_yticks(places, list(policies) if metric != "risk_violation_percent" else [])
+        axis.invert_yaxis()
+        for place, mean in zip(places, means, strict=True):
+            axis.text(mean + 0.02 * max(means), place, number.format(mean), va="center")
+        axis.set_xlim(0, 1.18 * max(means))
+        trained = f"{seeds.get(problem, 0)} training seeds, unseen episodes"
+        axis.set_title(f"{title}\n({trained})", loc="left", fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+        rows += [(problem, metric, name, f"{mean:.6g}") for name, mean in zip(policies, means, strict=True)]
+    write("before_after", ("problem", "metric", "policy", "mean"), rows)
+    save(figure, "before_after")
 
 
 def write(name: str, header: Sequence[str], rows: Iterable[Sequence]) -> None:

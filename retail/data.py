@@ -289,7 +289,7 @@ def data_report(sales: Sales) -> str:
               f"  test: {sales.day(training)} to {sales.day(last - 1)} ({counted(test, word)}); episodes are "
               f"consecutive {word}s"]  # fmt: skip
     apart = test // c["horizon"]
-    lines += [f"  Only {counted(apart, 'test episode')} can be had without overlap: the intervals in the tables say how"
+    lines += [f"  The test part holds {counted(apart, 'episode')} without overlap: the intervals in the tables say how"
               " sure the means over this test period are, not how another period would turn out."]  # fmt: skip
     lines += ["  fitted on the training part (units a " + word + "):", *_warehouse_lines(sales)]
     shown = ("supplier_capacity", "lane_limit", "average_weight", "lead_times", "stockout_cost", "holding_cost")

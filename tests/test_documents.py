@@ -1,4 +1,4 @@
-"""What README.md and QUICKSTART.md say is so: their code runs, their files, links and flags exist, their tables are whole.
+"""What README.md and QUICKSTART.md say is so: their code runs, their files, links, flags and hyper-parameters exist.
 
 Code blocks run from top to bottom, the Python blocks of a page in one namespace. A block that would take long has its
 fast form above it, one command a line, invisible on the rendered page:
@@ -20,6 +20,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -44,7 +45,7 @@ NOT_RUN = (
 )
 OTHER_PROGRAMS = {"--index-url", "--nproc-per-node"}  # flags of pip and torchrun
 
-BLOCK = re.compile(r"((?:^<!-- run: .+ -->\n)*)^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"((?:^<!-- run: [^\n]+ -->\n)*)^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SCRIPT = re.compile(r"(?:python3? |torchrun (?:--\S+ )*)(-m )?([\w./]+)(.*)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -102,17 +103,54 @@ def run(command: str, folder: Path) -> int:
 # --- code ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_python_blocks_run_from_top_to_bottom(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names: dict = {"__name__": page}
-    for number, (_, code) in enumerate(blocks(page, "python"), 1):
-        exec(compile(code, f"{page}, Python block {number}", "exec"), names)
+@pytest.fixture(scope="module")
+def after_block(tmp_path_factory):
+    """QUICKSTART's Python blocks, run from top to bottom -> what each left, a copy of the namespace a block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("quickstart"))
+        names, left = {"__name__": __name__}, []
+        for number, (_, code) in enumerate(blocks("QUICKSTART.md", "python"), 1):
+            exec(compile(code, f"QUICKSTART.md, Python block {number}", "exec"), names)
+            left.append((code, dict(names)))
+    return lambda phrase: next(found for code, found in left if phrase in code)
+
+
+def test_the_given_and_the_custom_algorithm_learn_the_custom_environment(after_block):
+    given, custom = after_block("env = CrateEnv()"), after_block("class LinearQTeam")
+    before = given["before"]["team_return"].mean()
+    assert given["after"]["team_return"].mean() > before + 5.0
+    assert custom["after"]["team_return"].mean() > before + 5.0
+
+
+def test_the_custom_algorithm_saves_loads_and_acts_alone_as_in_its_team(after_block, tmp_path):
+    team = after_block("class LinearQTeam")["linear"]
+    team.save(tmp_path / "team.pt")
+    loaded = type(team).load(tmp_path / "team.pt")
+    observations = np.random.default_rng(0).random((3, 2), np.float32)
+    together = team.select_actions(observations, training=False)
+    assert [loaded[i].select_action(observations[i]) for i in range(3)] == together.tolist()
+
+
+@pytest.mark.parametrize("algorithm", ["maddpg", "qmix"])
+def test_the_custom_environment_trains_after_changing_the_import_line_alone(algorithm):
+    names: dict = {"__name__": __name__}
+    (environment,) = [code for _, code in blocks("QUICKSTART.md", "python") if "class CrateEnv" in code]
+    (training,) = [code for _, code in blocks("QUICKSTART.md", "python") if "env = CrateEnv()" in code]
+    line = "from core.mappo import create_mappo_agents as create_agents"
+    assert training.count(line) == 1 and training.count("mappo") == 2
+    exec(environment, names)
+    exec(training.replace("mappo", algorithm).replace("episodes=300", "episodes=60"), names)
+    assert algorithm in type(names["agents"]).__module__
+    assert len(names["history"]) == 60 and names["agents"].updates > 0
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_bash_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
+    for script in ("banking/train.py", "banking/demo.py"):  # episodes of a fifth of the length
+        problem = module_of(script).PROBLEM
+        shorter = dataclasses.replace(problem, make_env=functools.partial(problem.make_env, episode_steps=120))
+        monkeypatch.setattr(module_of(script), "PROBLEM", shorter)
     for fast, code in blocks(page, "bash"):
         for command in fast or filter(runs, commands(code)):
             assert run(command, tmp_path) == 0, f"{page}: {command}"
@@ -127,46 +165,6 @@ def test_a_fast_form_is_the_command_of_the_page_with_a_smaller_budget(page):
             for quick, full in zip(fast, shown, strict=True):
                 assert quick.split()[:2] == full.split()[:2], f"{quick!r} is another script than {full!r}"
                 assert set(FLAG.findall(full)) <= set(FLAG.findall(quick)), f"{quick!r} lacks flags of {full!r}"
-
-
-@pytest.mark.parametrize("algorithm", ["maddpg", "mappo"])
-def test_the_custom_environment_trains_after_changing_the_import_line_alone(algorithm):
-    names: dict = {"__name__": "page"}
-    (environment,) = [code for _, code in blocks("QUICKSTART.md", "python") if "class CrateEnv" in code]
-    (training,) = [code for _, code in blocks("QUICKSTART.md", "python") if "env = CrateEnv()" in code]
-    line = "from core.qmix import create_qmix_agents as create_agents"
-    assert training.count(line) == 1
-    exec(environment, names)
-    exec(training.replace("qmix", algorithm).replace("episodes=300", "episodes=100"), names)
-    assert algorithm in type(names["agents"]).__module__
-    assert len(names["history"]) == 100 and names["agents"].updates > 0
-
-
-def test_what_the_page_lets_one_learn_is_learnt():
-    """Both the given and the custom algorithm of the page solve its environment better than before."""
-    names: dict = {"__name__": "page"}
-    for _, code in blocks("QUICKSTART.md", "python"):
-        if "class CrateEnv" in code or "env = CrateEnv()" in code or "class LinearQTeam" in code:
-            exec(code, names)
-            if "before" in names and "linear" not in names:
-                before = names["before"]["team_return"].mean()
-                assert names["after"]["team_return"].mean() > before + 5.0
-    assert names["after"]["team_return"].mean() > before
-
-
-def test_the_custom_algorithm_saves_loads_and_acts_alone_as_in_its_team(tmp_path):
-    import numpy as np
-
-    names: dict = {"__name__": "page"}
-    (code,) = [code for _, code in blocks("QUICKSTART.md", "python") if "class LinearQTeam" in code]
-    exec(code.split("linear = LinearQTeam")[0], names)
-    team = names["LinearQTeam"](2, 3, 3, {"seed": 0})
-    team.weights.normal_()
-    team.save(tmp_path / "team.pt")
-    loaded = type(team).load(tmp_path / "team.pt")
-    observations = np.random.default_rng(0).random((3, 2), np.float32)
-    together = team.select_actions(observations, training=False)
-    assert [loaded[i].select_action(observations[i]) for i in range(3)] == together.tolist()
 
 
 # --- names --------------------------------------------------------------------------------------------------------

@@ -178,6 +178,22 @@ def test_the_entropy_bonus_makes_the_policy_more_uniform(kind):
     assert entropies[-1] > entropies[0] + 0.01
 
 
+def test_the_entropy_bonus_falls_with_the_training_when_asked_also_after_a_checkpoint():
+    team = mappo(anneal_entropy=True, entropy_coefficient=0.5, learning_rate=0.01)
+    shake(team, "actor", scale=1.0)
+    batch = random_batch(team)
+    batch.advantages = torch.zeros(32, 2)
+    team.set_progress(1.0)
+    resumed = mappo(anneal_entropy=True, entropy_coefficient=0.5, learning_rate=0.01, seed=8)
+    resumed.load_state_dict(team.state_dict())
+    before = networks(resumed)["actor"]
+    resumed.learn(batch)
+    assert torch.equal(networks(resumed)["actor"], before)  # nothing is left to climb
+    resumed.set_progress(0.5)
+    resumed.learn(batch)
+    assert not torch.equal(networks(resumed)["actor"], before)
+
+
 def test_rollouts_are_learnt_from_when_full_in_epochs_of_minibatches_and_then_forgotten():
     team = mappo(rollout_length=6, epochs=3, minibatches=2)
     rng, reports = np.random.default_rng(0), []

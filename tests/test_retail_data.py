@@ -51,7 +51,7 @@ def test_the_report_of_the_example_tells_rows_gaps_duplicates_split_and_constant
     report = capsys.readouterr().out
     for words in ("2,713 rows", "730 days, 5 warehouses", "3 repeated lines dropped (line 1003, 1004, 1005)",
                   "940 of 3,650", "1 day from 2024-04-18", "training: 2023-01-02 to 2024-07-02 (548 days)",
-                  "test: 2024-07-03 to 2024-12-31 (182 days)", "rostock", "supplier_capacity", "6 test episodes",
+                  "test: 2024-07-03 to 2024-12-31 (182 days)", "rostock", "supplier_capacity", "6 episodes without overlap",
                   "Sales are taken for demand"):  # fmt: skip
         assert words in report, words
 
@@ -101,7 +101,8 @@ def test_repeated_lines_among_totals_are_dropped(tmp_path):
 def test_a_list_of_single_sales_is_added_up(tmp_path):
     units = poisson(100)
     units[0] = [2, 1]
-    rows = [(MONDAY + timedelta(days=int(p)), "ab"[i], 1) for p, i in np.argwhere(units) for _ in range(int(units[p, i]))]
+    sales = np.repeat(np.argwhere(units), units[units > 0].astype(int), axis=0)  # (a unit, its day and warehouse)
+    rows = [(MONDAY + timedelta(days=int(p)), "ab"[i], 1) for p, i in sales]
     sales = load_sales(write(tmp_path / "sales.csv", rows))
     np.testing.assert_array_equal(sales.units, units[: len(sales.units)])
     assert "a list of sales" in data_report(sales)

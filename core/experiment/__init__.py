@@ -10,4 +10,5 @@ Read the files in this order; each needs only those before it:
 6. ``checkpoint.py``: files that a crash cannot halve, and their reading.
 7. ``distributed.py``: the same training shared out over processes (``torchrun``).
 8. ``cli.py``, ``runs.py``, ``results.py``, ``tables.py``, ``plotting.py``: what the scripts of both problems share.
+9. ``csv_table.py``: a user's CSV file, refused line by line where it cannot be used.
 """

@@ -335,6 +335,7 @@ def finish(run: Run, results: Results) -> None:
     folder.write_table("summary", summary_table(results))
     folder.write_table(report.steps_name, report.steps_table(results.steps))
     over = f"over {len(run.seeds)} training seeds" if run.options.seeds else "over the episodes"
+    over += "" if run.options.data is None else ". They hold for this test period, not for others"
     run.say(
         f"\n{results.evaluated} unseen episodes ({episodes_of(run.options)}): mean ± half the 95 % interval; "
         f"of {BEFORE.upper()} and {AFTER.upper()} {over}\n"

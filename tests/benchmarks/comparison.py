@@ -3,6 +3,7 @@
     python tests/benchmarks/comparison.py                                  # everything, hours on a laptop
     python tests/benchmarks/comparison.py --difficulties medium --jobs 2   # the medium tables
     python tests/benchmarks/comparison.py --tables                         # print the tables from the CSV again
+    python tests/benchmarks/comparison.py --publish                        # put them into the documents
 
 Every training is the one of train.py, with its CONFIGS; every policy is judged greedily on the same unseen episodes
 (seeds from 10,000). A row of docs/results/comparison.csv is one policy and one training seed: means over the episodes.
@@ -32,6 +33,17 @@ COLUMNS = {
         "team_return": "team reward",
     },
 }
+SORTED_BY = {"retail": "total_cost", "banking": "team_return"}
+FRONT_PAGE = {
+    "retail": [
+        "untrained maddpg", "maddpg", "rule: random", "rule: base-stock, newsvendor", "rule: base-stock, tuned jointly",
+        "rule: adaptive base-stock, tuned jointly",
+    ],
+    "banking": [
+        "untrained mappo", "mappo", "rule: round robin", "rule: join shortest queue, own", "rule: size threshold",
+        "rule: local index", "rule: global index",
+    ],
+}  # fmt: skip
 KEYS = ["problem", "difficulty", "policy", "training_seed"]
 
 
@@ -45,14 +57,18 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: 1)")
     parser.add_argument("--control", action="store_true", help="critics that see the own observation alone")
     parser.add_argument("--tables", action="store_true", help="only print the tables")
+    parser.add_argument("--publish", action="store_true", help="put the tables into BENCHMARKS.md and README.md")
     parser.add_argument("--one", nargs=5, metavar="X", help=argparse.SUPPRESS)  # problem difficulty policy seed file
     options = parser.parse_args()
     if options.one:
         run_one(*options.one[:3], options.one[3], Path(options.one[4]), options.episodes)
         return
-    if not options.tables:
+    if not (options.tables or options.publish):
         run_all(options)
-    print_tables()
+    print(tables())
+    if options.publish:
+        put("docs/BENCHMARKS.md", "comparison", tables())
+        put("README.md", "results", tables(FRONT_PAGE))
 
 
 def run_all(options: argparse.Namespace) -> None:
@@ -155,18 +171,22 @@ def keep(part: Path) -> None:
         lock.unlink()
 
 
-def print_tables() -> None:
+def tables(only: dict[str, list[str]] | None = None) -> str:
     """Markdown: a table a problem and difficulty; over training seeds, mean and 95 % t interval."""
     from core.experiment.evaluation import half_width
 
-    table = read()
-    for (problem, difficulty), cell in table.groupby(["problem", "difficulty"], sort=False):
+    whole, lines = read(), []
+    for (problem, difficulty), cell in whole.groupby(["problem", "difficulty"], sort=False):
         columns = COLUMNS[problem]
+        if only is not None and difficulty != "medium":
+            continue
         headers = " | ".join(columns.values())
-        print(f"\n**{problem}, {difficulty}**\n\n| policy | {headers} | training, s | seeds |")
-        print("|---" * (len(columns) + 3) + "|")
-        order = cell.groupby("policy")[next(iter(columns))].mean().sort_values(ascending=False).index
+        lines += ["", f"**{problem}, {difficulty}**", "", f"| policy | {headers} | training, s | seeds |"]
+        lines.append("|---" * (len(columns) + 3) + "|")
+        order = cell.groupby("policy")[SORTED_BY[problem]].mean().sort_values(ascending=problem == "banking").index
         for policy in order:
+            if only is not None and policy not in only[problem]:
+                continue
             rows = cell[cell["policy"] == policy]
             texts = []
             for name in columns:
@@ -176,7 +196,17 @@ def print_tables() -> None:
             learnt = not policy.startswith("rule: ")
             seconds = f"{rows['training_seconds'].mean():.0f}" if learnt and rows["training_seconds"].any() else ""
             shown = f"**{policy}**" if learnt else policy.removeprefix("rule: ")
-            print(f"| {shown} | " + " | ".join(texts) + f" | {seconds} | {len(rows) if learnt else ''} |")
+            lines.append(f"| {shown} | " + " | ".join(texts) + f" | {seconds} | {len(rows) if learnt else ''} |")
+    return "\n".join(lines).strip() + "\n"
+
+
+def put(document: str, mark: str, text: str) -> None:
+    """Replace what stands between <!-- mark:begin --> and <!-- mark:end -->."""
+    path = ROOT / document
+    before, rest = path.read_text(encoding="utf-8").split(f"<!-- {mark}:begin -->")
+    _, after = rest.split(f"<!-- {mark}:end -->")
+    content = f"{before}<!-- {mark}:begin -->\n{text}<!-- {mark}:end -->{after}"
+    path.write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":
