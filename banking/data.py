@@ -40,6 +40,7 @@ from core.experiment.csv_table import (  # noqa: E402
     Table,
     booleans,
     counted,
+    duration,
     numbers,
     read_csv,
     some,
@@ -98,7 +99,7 @@ def load_log(path: str | Path) -> Log:
     Raises FileNotFoundError, or ValueError naming the lines that cannot be used, what was found and what to do.
     """
     path = Path(path).resolve()
-    stamps = [(file.stat().st_mtime_ns, file.stat().st_size) for file in (path, _known_path(path)) if file.exists()]
+    stamps = [(file.stat().st_mtime_ns, file.stat().st_size) for file in (path, constants_path(path)) if file.exists()]
     return _load(path, tuple(stamps))
 
 
@@ -227,12 +228,12 @@ def _fitted(path: Path, rows: int, frame: Any, training: int, notes: list[str]) 
         constants |= unknown_channels(total)
     channels = constants.get("channel_names", RoutingConstants().channel_names)
     names = {**dict.fromkeys(PER_ROUTER, routers), **dict.fromkeys(PER_CHANNEL, channels)}
-    known = _known_constants(_known_path(path), names, speed)
+    known = _known_constants(constants_path(path), names, speed)
     constants = {name: tuple(v.tolist()) if isinstance(v, np.ndarray) else v for name, v in (constants | known).items()}
     try:
         routing_constants("medium", None, constants)
     except ValueError as error:
-        raise ValueError(f"{_known_path(path) if known else path}: {error}") from None
+        raise ValueError(f"{constants_path(path) if known else path}: {error}") from None
     midnight = frame["timestamp"].iloc[0].normalize().to_pydatetime()
     return Log(path, rows, routers, midnight, seconds, router, frame["amount"].to_numpy(),
                frame["urgent"].to_numpy(bool), channel, latency, training, speed, busy, constants, tuple(known),
@@ -282,7 +283,7 @@ def _amount_constants(before: Any, router: np.ndarray, n: int) -> dict[str, Any]
     }
 
 
-def _known_path(path: Path) -> Path:
+def constants_path(path: Path) -> Path:
     return path.with_suffix(".constants.json")
 
 
@@ -313,73 +314,6 @@ def _known_constants(path: Path, names: Mapping[str, tuple[str, ...]], speed: fl
             value = value.tolist()
         known[name] = tuple(value) if isinstance(value, list) else value
     return known
-
-
-# --- the report -------------------------------------------------------------------------------------------------------
-
-
-def data_report(log: Log) -> str:
-    """What is in the file, what was dropped and why, the split and the fitted constants, for a person."""
-    k, training, K = routing_constants("medium", None, dict(log.constants)), log.training, len(log.seconds)
-    day = [(log.midnight + timedelta(seconds=log.seconds[i])).date() for i in (0, training - 1, training, K - 1)]
-    step = log.speed * k.step_ms / 1000
-    length = k.episode_steps * step
-    target, apart = 0.001 * k.latency_target_ms * log.speed, int((log.seconds[-1] - log.seconds[training]) / length)
-    lines = [
-        f"Data report: {log.path}",
-        f"  {counted(log.rows, 'row')}, {day[0]} to {day[3]}: {counted(K, 'transaction')} of "
-        f"{counted(k.num_routers, 'router')}",
-        *(f"  {note}" for note in log.notes),
-        f"  training: {day[0]} to {day[1]} ({counted(training, 'transaction')}); test: {day[2]} to {day[3]} "
-        f"({counted(K - training, 'transaction')})",
-        f"  load 1: {log.busy:.0f} transactions an hour (the {BUSY_PERCENT}th percentile of the hours with traffic), "
-        f"{sum(k.arrival_rates):.2f} a step; the training days have {_mean_load(log):.2f} on average",
-        f"  clock: 1 simulated ms is {duration(0.001 * log.speed)} of your log; a step is {duration(step)}, an episode "
-        f"{k.episode_steps} steps or {duration(length)}; the latency target is {duration(target)}",
-        f"  The test days hold {counted(apart, 'episode')} without overlap: the intervals in the tables say how sure "
-        "the means over these test days are, not how other days would turn out.",
-        "  fitted on the training days:",
-        *_router_lines(log, k),
-        *_channel_lines(log, k),
-    ]
-    file = _known_path(log.path).name
-    lines += [f"  known from {file}: {', '.join(log.known)}" if log.known else
-              f"  Risk rates, and what else the file cannot say, are assumed: put yours into {file}"]  # fmt: skip
-    return "\n".join(lines)
-
-
-def _mean_load(log: Log) -> float:
-    seconds = log.seconds[: log.training]
-    return len(seconds) / (seconds[-1] - seconds[0]) * 3600 / log.busy
-
-
-def _router_lines(log: Log, k: RoutingConstants) -> list[str]:
-    width = max(8, *(len(name) for name in log.routers))
-    lines = [f"     # {'router':{width}}  share  median amount  urgent"]
-    for i, name in enumerate(log.routers):
-        share = k.arrival_rates[i] / sum(k.arrival_rates)
-        lines += [f"   {i + 1:3d} {name:{width}} {100 * share:4.0f} % {k.amount_medians[i]:14.2f} "
-                  f"{100 * k.urgent_probabilities[i]:5.0f} %"]  # fmt: skip
-    return lines
-
-
-def _channel_lines(log: Log, k: RoutingConstants) -> list[str]:
-    width = max(10, *(len(name) for name in k.channel_names))
-    source = "assumed, in the built-in proportions" if log.channel is None else "fitted"
-    lines = [f"     # {'channel':{width}}  base latency  transactions an hour   fee   risk  ({source})"]
-    for c, name in enumerate(k.channel_names):
-        base, hourly = duration(0.001 * k.base_latency_ms[c] * log.speed), 3600 * k.channel_rates[c] / log.speed
-        lines += [f"   {c + 1:3d} {name:{width}} {base:>13} {hourly:21,.0f} {k.fees[c]:5.2f} "
-                  f"{100 * k.risk_rates[c]:4.1f} %"]  # fmt: skip
-    return lines
-
-
-def duration(seconds: float) -> str:
-    """A length of time in words: '12.5 ms', '3.2 min'."""
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0)):
-        if seconds >= 2 * size or (unit == "s" and seconds >= 1):
-            return f"{seconds / size:.3g} {unit}"
-    return f"{1000 * seconds:.3g} ms"
 
 
 # --- the example ------------------------------------------------------------------------------------------------------

@@ -27,9 +27,11 @@ from banking.baselines import (
     UniformRandom,
     play,
 )
-from banking.data import Log, data_report, duration, load_log
+from banking.data import Log, load_log
 from banking.environment import TransactionRoutingEnv
+from banking.log_report import data_report
 from banking.traffic import WORK_GRID
+from core.experiment.csv_table import duration
 
 TUNING = dict(generations=12, candidates=24, episodes=8)  # of each of four rules: half a minute in all
 CHECKED_EPISODES = 48  # of the simulated latency

@@ -255,7 +255,7 @@ def before_after() -> None:
         ("banking", banking, "latency_ms", "Routing: mean latency, ms", "{:.0f}"),
         ("banking", banking, "risk_violation_percent", "Routing: time above 5 % risk, %", "{:.2f}"),
     )
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=[1.2, 1.2, 0.9])
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=[1.1, 1.1, 1.0], layout="constrained")
     rows = []
     for axis, (problem, policies, metric, title, number) in zip(axes, panels, strict=True):
         cells = table[table["problem"] == problem]

@@ -51,8 +51,8 @@ def test_the_report_of_the_example_tells_rows_gaps_duplicates_split_and_constant
     report = capsys.readouterr().out
     for words in ("2,713 rows", "730 days, 5 warehouses", "3 repeated lines dropped (line 1003, 1004, 1005)",
                   "940 of 3,650", "1 day from 2024-04-18", "training: 2023-01-02 to 2024-07-02 (548 days)",
-                  "test: 2024-07-03 to 2024-12-31 (182 days)", "rostock", "supplier_capacity", "6 episodes without overlap",
-                  "Sales are taken for demand"):  # fmt: skip
+                  "test: 2024-07-03 to 2024-12-31 (182 days)", "rostock", "supplier_capacity",
+                  "6 episodes without overlap", "Sales are taken for demand"):  # fmt: skip
         assert words in report, words
 
 

@@ -238,3 +238,11 @@ def some(items: Iterable[Any], most: int = 5) -> str:
     """The first few of many: 'a, b, c and 4 more'."""
     items = [str(item) for item in items]
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words: '12.5 ms', '3.2 min'."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= 2 * size or (unit == "s" and seconds >= 1):
+            return f"{seconds / size:.3g} {unit}"
+    return f"{1000 * seconds:.3g} ms"
