@@ -47,7 +47,7 @@ FRONT_PAGE = {
 KEYS = ["problem", "difficulty", "policy", "training_seed"]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", default=["retail", "banking"])
     parser.add_argument("--algorithms", nargs="+", default=["maddpg", "mappo", "qmix"])
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--tables", action="store_true", help="only print the tables")
     parser.add_argument("--publish", action="store_true", help="put the tables into BENCHMARKS.md and README.md")
     parser.add_argument("--one", nargs=5, metavar="X", help=argparse.SUPPRESS)  # problem difficulty policy seed file
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.one:
         run_one(*options.one[:3], options.one[3], Path(options.one[4]), options.episodes)
         return
