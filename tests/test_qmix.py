@@ -72,6 +72,17 @@ def test_weights_are_never_negative_and_biases_are_free():
     assert depths == {"hyper_w1": 2, "hyper_b1": 1, "hyper_w2": 2, "hyper_v": 2}
 
 
+def test_a_new_mixer_says_little_of_its_own_and_neither_mutes_nor_shouts():
+    """What it says at random is bootstrapped for as long as a task lasts, and drowned the rewards of simple_spread."""
+    team = make_team("qmix", state_dim=18, num_agents=3, mixing_width=32, hypernet_width=64)
+    utilities = torch.zeros(500, 3, requires_grad=True)
+    states = torch.randn(500, team.central_dim, generator=torch.Generator().manual_seed(0))
+    q_tot = team.networks["mixer"](utilities, states)
+    slopes = torch.autograd.grad(q_tot.sum(), utilities)[0]
+    assert q_tot.abs().mean() < 1.0
+    assert 0.2 < slopes.mean() < 3.0
+
+
 def test_the_mixer_by_hand():
     team = qmix()
     mixer, (utilities, states) = team.networks["mixer"], random_input(team, 4)
