@@ -306,6 +306,11 @@ class AgentTeam(Sequence):
 
     # --- learning: global information -----------------------------------------------------------------------------
 
+    @property
+    def episodes_per_seed(self) -> int:
+        """How many neighbouring environments the training should give the same seed: 1, each its own."""
+        return 1
+
     def begin_rollouts(self, num_envs: int) -> None:
         """Told once before the first step: E environments will run side by side. Prepares the experience buffer."""
 

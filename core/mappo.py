@@ -41,6 +41,7 @@ class MAPPOConfig(TeamConfig):
     epochs: int = 10  # passes over a rollout; the paper: 5 to 15
     minibatches: int = 1  # pieces of a pass; the paper: as few as memory allows
     gae_lambda: float = 0.95  # 1: return minus value; 0: one-step error
+    episodes_per_seed: int = 1  # neighbouring copies that meet the same chance events; their mean advantage is taken off
     clip_range: float = 0.2  # epsilon of the paper: how far the ratio may go
     value_clip_range: float = 0.2  # the same for the (normalized) value; 0: no clipping
     huber_delta: float = 10.0  # the value loss is linear beyond this
@@ -55,7 +56,7 @@ class MAPPOConfig(TeamConfig):
     def validate(self) -> None:
         """Refuse impossible values."""
         super().validate()
-        for key in ("rollout_length", "epochs", "minibatches"):
+        for key in ("rollout_length", "epochs", "minibatches", "episodes_per_seed"):
             self.require(key, getattr(self, key) >= 1, "an integer of at least 1")
         for key in ("entropy_coefficient", "value_clip_range"):
             self.require(key, getattr(self, key) >= 0, "a number of at least 0")
@@ -104,6 +105,21 @@ def generalized_advantages(
         running = delta[t] + carry[t] * running  # (MAPPO-2)
         advantages[t] = running
     return advantages
+
+
+def less_shared_luck(advantages: Tensor, active: Tensor, size: int) -> Tensor:
+    """Advantages minus their mean over the ``size`` neighbouring copies that met the same chance events.
+
+    What demand or traffic did to all of them says nothing about the actions; the difference between them does
+    (input-driven baselines, Mao et al. 2019, arXiv 1807.02264). A copy that nobody living shares keeps its advantage.
+    All (T, E, N) -> (T, E, N).
+    """
+    group = torch.arange(advantages.shape[1], device=advantages.device) // size  # (E,)
+    zeros = torch.zeros_like(advantages[:, : int(group[-1]) + 1])  # (T, groups, N)
+    total = zeros.index_add(1, group, advantages * active)
+    count = zeros.index_add(1, group, active)
+    shared = torch.where(count > 1, total / count.clamp(min=1.0), 0.0)
+    return advantages - shared[:, group]  # (MAPPO-12)
 
 
 def policy_loss(ratio: Tensor, advantages: Tensor, active: Tensor, clip_range: float) -> Tensor:
@@ -269,6 +285,11 @@ class MAPPOTeam(AgentTeam):
 
     # --- learning -----------------------------------------------------------------------------------------------------
 
+    @property
+    def episodes_per_seed(self) -> int:
+        """See ``AgentTeam.episodes_per_seed``."""
+        return self.config.episodes_per_seed
+
     def begin_rollouts(self, num_envs: int) -> None:
         """Prepare the rollout of E parallel environments."""
         if self.buffer is None or self.buffer.num_envs != num_envs:
@@ -319,6 +340,8 @@ class MAPPOTeam(AgentTeam):
         returns = advantages + values  # (MAPPO-11)
         if c.normalize_values:
             self.normalizer.update(returns, active)
+        if c.episodes_per_seed > 1:
+            advantages = less_shared_luck(advantages, active, c.episodes_per_seed)
         if c.normalize_advantages:  # once a rollout, over living agents
             mean = masked_mean(advantages, active)
             std = masked_mean((advantages - mean).square(), active).sqrt()

@@ -12,7 +12,14 @@ import torch
 from teams import KINDS, make_team, members, networks, random_batch, random_transition, shake, zero_gradients
 from torch import distributions
 
-from core.mappo import ValueNormalizer, generalized_advantages, policy_loss, squashed_log_prob, value_loss
+from core.mappo import (
+    ValueNormalizer,
+    generalized_advantages,
+    less_shared_luck,
+    policy_loss,
+    squashed_log_prob,
+    value_loss,
+)
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 each_sharing = pytest.mark.parametrize("share", [False, True])
@@ -102,6 +109,25 @@ def test_advantages_are_normalized_once_over_living_agents():
     shifted = dataclasses.replace(batch, advantages=batch.advantages + 3.0)
     losses = [team.losses(b, b.active)["policy_loss"] for b in (batch, shifted)]
     torch.testing.assert_close(losses[0] - losses[1], torch.tensor(3.0), rtol=1e-3, atol=0)  # at ratio 1
+
+
+def test_shared_luck_is_the_mean_over_living_copies_of_one_seed():
+    advantages = torch.tensor([1.0, 3.0, 10.0, 20.0, 7.0]).view(1, 5, 1)  # five copies: two pairs and one alone
+    active = torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0]).view(1, 5, 1)  # the fourth has finished, so the third is alone too
+    rest = less_shared_luck(advantages, active, 2)
+    assert rest[active > 0].tolist() == [-1.0, 1.0, 10.0, 7.0]
+
+
+def test_luck_that_all_copies_of_a_seed_share_does_not_move_the_policy():
+    luck = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(1)).repeat_interleave(2, dim=1)  # (T, E, N)
+    batches = []
+    no_end = dict.fromkeys(("terminated", "truncated"), lambda rng: np.zeros((4, 3), bool))
+    for bonus in (0.0, luck):
+        team = collected(mappo(episodes_per_seed=2, rollout_length=6, num_agents=3), 6, num_envs=4, **no_end)
+        team.buffer["rewards"].add_(bonus)
+        batches.append(team.prepare())
+    torch.testing.assert_close(batches[0].advantages, batches[1].advantages, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(batches[0].returns, batches[1].returns, atol=0.01)  # the critic is told all the same
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------

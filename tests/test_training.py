@@ -14,7 +14,7 @@ from teams import make_team, same
 from core.base_agent import AgentTeam
 from core.experiment.checkpoint import load_checkpoint
 from core.experiment.evaluation import EVALUATION_SEED, evaluate
-from core.experiment.training import episode_seeds, train
+from core.experiment.training import episode_seeds, shared_seeds, train
 from core.experiment.vector_env import VectorEnv
 from retail.environment import MultiWarehouseEnv
 
@@ -108,6 +108,22 @@ def test_training_seeds_never_overlap_with_each_other_nor_with_any_other_use():
         assert not any(block[0] < other.stop and other.start < block.stop for other in reserved)
     assert all(one.stop <= other.start for one, other in zip(blocks[:-1], blocks[1:], strict=True))
     assert episode_seeds(0, 5, 2) == range(1_000_005, 1_000_007) and episode_seeds(7, 0, 1)[0] == 8_000_000
+
+
+def test_neighbours_that_share_a_seed_meet_the_same_episodes():
+    assert shared_seeds(range(5, 10), 1) == [5, 6, 7, 8, 9]
+    assert shared_seeds(range(5, 10), 2) == [5, 5, 7, 7, 9]
+    numbers = []
+
+    class Noting(GuessNumber):
+        def reset(self, seed=None):
+            numbers.append(seed)
+            return super().reset(seed)
+
+    team = make_team("mappo", "continuous", state_dim=1, action_dim=1, num_agents=2, episodes_per_seed=2)
+    train(VectorEnv([Noting] * 4), team, 8)
+    first = 1_000_000
+    assert numbers[-8:] == [first, first, first + 2, first + 2, first + 4, first + 4, first + 6, first + 6]
 
 
 # --- what the team is told --------------------------------------------------------------------------------------------

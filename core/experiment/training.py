@@ -73,7 +73,8 @@ def train(
         episodes: episodes in all, those before a resumption included. If E does not divide them, the surplus episodes
             of the last round are neither learnt from nor recorded.
         seed: training episode k gets the environment seed 1_000_000 * (seed + 1) + k (200 blocks that are kept for
-            tuning and validation are skipped), and the team's exploration is seeded from the same block.
+            tuning and validation are skipped), and the team's exploration is seeded from the same block. A team with
+            ``episodes_per_seed`` > 1 gets the same seed for so many neighbouring copies.
         run: where to save: an object with ``checkpoint`` (a path) and ``write_progress(table)``, such as ``RunFolder``.
         evaluate_every, evaluation: after so many episodes, and at the end, call ``evaluation()`` -> table. The means of
             its number columns join that round's last row as evaluation_<name>.
@@ -133,7 +134,8 @@ def _play_round(env: Any, agents: AgentTeam, seed: int, rows: list[Row], episode
     own = first + ranks.rank() * env.num_envs  # this process's first episode
     count = min(env.num_envs, episodes - own)
     losses: list[dict[str, float]] = []
-    now = Episodes(env, episode_seeds(seed, own, env.num_envs), count, with_state=agents.config.state_size > 0)
+    seeds = shared_seeds(episode_seeds(seed, own, env.num_envs), agents.episodes_per_seed)
+    now = Episodes(env, seeds, count, with_state=agents.config.state_size > 0)
     try:
         while ranks.agreed(now.running, "running episodes"):
             actions = agents.select_actions(now.observations, training=True, action_masks=now.masks)
@@ -164,6 +166,11 @@ def episode_seeds(seed: int, first: int, count: int) -> range:
     """Environment seeds of the training episodes ``first`` to ``first + count - 1`` of the training seed ``seed``."""
     block = seed + 1 if seed + 1 < RESERVED.start else seed + 1 + len(RESERVED)
     return range(BLOCK * block + first, BLOCK * block + first + count)
+
+
+def shared_seeds(seeds: Sequence[int], size: int) -> list[int]:
+    """Neighbours in groups of ``size`` take the seed of the first of them, so that they meet the same chance events."""
+    return [seeds[k - k % size] for k in range(len(seeds))]
 
 
 def to_table(rows: Sequence[Row]):
