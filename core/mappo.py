@@ -41,7 +41,7 @@ class MAPPOConfig(TeamConfig):
     epochs: int = 10  # passes over a rollout; the paper: 5 to 15
     minibatches: int = 1  # pieces of a pass; the paper: as few as memory allows
     gae_lambda: float = 0.95  # 1: return minus value; 0: one-step error
-    episodes_per_seed: int = 1  # neighbouring copies that meet the same chance events; their mean advantage is taken off
+    episodes_per_seed: int = 1  # neighbouring copies that meet the same chance; their mean advantage is taken off
     clip_range: float = 0.2  # epsilon of the paper: how far the ratio may go
     value_clip_range: float = 0.2  # the same for the (normalized) value; 0: no clipping
     huber_delta: float = 10.0  # the value loss is linear beyond this

@@ -73,7 +73,7 @@ class MonotonicMixer:
     def __init__(self, utilities: int, state_dim: int, config: QMIXConfig, generator: torch.Generator):
         k, m, h = utilities, config.mixing_width, config.hypernet_width
         options = {"generator": generator, "device": generator.device}
-        # Small outputs at the start. A random V(s) larger than the rewards is bootstrapped for ever in a task without an
+        # Small outputs at the start. A random V(s) above the rewards is bootstrapped for ever in a task without an
         # end: in simple_spread Q_tot rose above 0 with negative rewards alone, and the agents ran away.
         self.hyper_w1 = StackedMLP(1, (state_dim, h, k * m), output_gain=0.3, **options)
         self.hyper_b1 = StackedMLP(1, (state_dim, m), output_gain=0.1, **options)

@@ -380,7 +380,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.seed < 0:
             raise UsageError(f"--seed {options.seed}: give a whole number from 0")
-        reports = [_audit_file(path, *rest, options.seed) for path, *rest in _trained(options.run)]
+        reports = [_audit_file(path, *rest, options.seed) for path, *rest in trained(options.run)]
     except UsageError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
@@ -390,7 +390,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if all(reports) else 1
 
 
-def _trained(run: Path) -> list[tuple[Path, dict[str, Any], Any]]:
+def trained(run: Path) -> list[tuple[Path, dict[str, Any], Any]]:
     """(checkpoint, config, problem) of every training in a run folder. Raises UsageError for what is none."""
     try:
         folder = RunFolder.find(run.parent) if run.name == "latest" else RunFolder(run)
@@ -413,6 +413,15 @@ def _problem(name: str) -> Any:
 
 def _audit_file(path: Path, config: dict[str, Any], problem: Any, seed: int) -> bool:
     print(path.parent, flush=True)
+    team = load_team(path, config, problem)
+    env = problem.make_env(difficulty=config.get("difficulty"), data=config.get("data"), evaluation=True)
+    report = audit_team(team, env, seed)
+    print(f"{report}\n", flush=True)
+    return report.passed
+
+
+def load_team(path: Path, config: dict[str, Any], problem: Any) -> AgentTeam:
+    """The team of a checkpoint, without its experience. Raises ValueError for one that the problem cannot have made."""
     state = load_checkpoint(path)["agents"][0]
     make_team = problem.algorithms.get(config.get("algo"))
     if make_team is None:
@@ -420,10 +429,7 @@ def _audit_file(path: Path, config: dict[str, Any], problem: Any, seed: int) -> 
         raise ValueError(f"config.json names {found}; {problem.name}/train.py knows {', '.join(problem.algorithms)}")
     team = make_team(**state["sizes"], config=state["config"])
     team.load_state_dict({**state, "buffer": None})
-    env = problem.make_env(difficulty=config["difficulty"], data=config["data"], evaluation=True)
-    report = audit_team(team, env, seed)
-    print(f"{report}\n", flush=True)
-    return report.passed
+    return team
 
 
 if __name__ == "__main__":

@@ -32,12 +32,12 @@ WIDTH = 11.0  # inches: 1320 pixels
 
 @dataclass(frozen=True)
 class Panel:
-    """One small chart: for bars a value per label, for time series an array per name."""
+    """One small chart: for bars a value per label, for time series and dots an array per name."""
 
     title: str
     unit: str
     values: Sequence[float] | Mapping[str, np.ndarray]
-    errors: Sequence[float] | None = None
+    errors: Sequence[float] | Mapping[str, np.ndarray] | None = None
     limit: tuple[str, float] | None = None  # (label, value) of a dashed line that should not be crossed
     log: bool = False
     points: bool = False  # time series as dots: one an event, not a line through time
@@ -172,6 +172,38 @@ def bar_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel], *, ti
             axes.grid(axis="y", visible=False)
             axes.tick_params(axis="y", length=0)
         _title(figure, title)
+        _save(figure, path)
+
+
+def dot_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel], *, title: str) -> None:
+    """Panels side by side: in the row of each label a dot per name, and a line to it from that name's first row.
+
+    The first row is the reference, so that a line is as long as what its row changes.
+    """
+    with _style():
+        rows, names = np.arange(len(labels), 0, -1.0), list(panels[0].values)
+        offsets = 0.62 * (0.5 - (np.arange(len(names)) + 0.5) / len(names))  # from the reference row downwards
+        figure, grid = _figure(2.0 + (0.3 + 0.15 * len(names)) * len(labels), columns=len(panels))
+        for column, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
+            for row in rows[1::2]:
+                axes.axhspan(row - 0.5, row + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
+            for name, offset, colour in zip(names, offsets, SERIES, strict=False):
+                values, errors = np.asarray(panel.values[name], float), np.nan_to_num(panel.errors[name])
+                axes.hlines(rows[1:] + offset, values[0], values[1:], color=colour, alpha=0.4, linewidth=3)
+                axes.errorbar(
+                    values, rows + offset, xerr=errors, fmt="o", color=colour, markersize=5, capsize=2.5, label=name
+                )
+            if panel.log:
+                axes.set_xscale("log")
+                _plain_numbers(axes.xaxis)
+            axes.set_title(panel.title, loc="left", fontsize=12)
+            axes.set_xlabel(panel.unit)
+            axes.set_yticks(rows, labels if column == 0 else [""] * len(labels))
+            axes.set_ylim(0.5, len(labels) + 0.5)
+            axes.grid(axis="y", visible=False)
+            axes.tick_params(axis="y", length=0)
+        _title(figure, title)
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         _save(figure, path)
 
 
