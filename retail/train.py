@@ -61,7 +61,7 @@ NUM_ENVS = {"maddpg": 20, "mappo": 10, "qmix": 20}
 ENV_OPTIONS = {
     "maddpg": {"team_reward_weight": 0.0, "state_lookahead": 6},
     "mappo": {"state_lookahead": 6},
-    "qmix": {},  # a mixer whose weights follow the coming demand does not settle: 235 instead of 120 on hard
+    "qmix": {"state_lookahead": 6},
 }
 
 
