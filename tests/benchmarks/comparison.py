@@ -34,6 +34,8 @@ COLUMNS = {
     },
 }
 SORTED_BY = {"retail": "total_cost", "banking": "team_return"}
+BASELINE = {"retail": "rule: base-stock, tuned jointly", "banking": "rule: size threshold"}  # gap closed: 0 %
+BOUND = "clairvoyant bound"  # 100 %; from bounds.py
 FRONT_PAGE = {
     "retail": [
         "untrained maddpg", "maddpg", "rule: random", "rule: base-stock, newsvendor", "rule: base-stock, tuned jointly",
@@ -180,9 +182,11 @@ def tables(only: dict[str, list[str]] | None = None) -> str:
         columns = COLUMNS[problem]
         if only is not None and difficulty != "medium":
             continue
+        bound = bound_of(problem, difficulty, cell)
         headers = " | ".join(columns.values())
-        lines += ["", f"**{problem}, {difficulty}**", "", f"| policy | {headers} | training, s | seeds |"]
-        lines.append("|---" * (len(columns) + 3) + "|")
+        lines += ["", f"**{problem}, {difficulty}**", ""]
+        lines.append(f"| policy | {headers} | gap closed, % | training, s | seeds |")
+        lines.append("|---" * (len(columns) + 4) + "|")
         order = cell.groupby("policy")[SORTED_BY[problem]].mean().sort_values(ascending=problem == "banking").index
         for policy in order:
             if only is not None and policy not in only[problem]:
@@ -190,14 +194,54 @@ def tables(only: dict[str, list[str]] | None = None) -> str:
             rows = cell[cell["policy"] == policy]
             texts = []
             for name in columns:
-                digits = {"cost_per_transaction": 3, "team_return": 0, "risk_violation_percent": 2}.get(name, 1)
-                spread = f" ± {half_width(rows[name].to_numpy()):.{digits}f}" if len(rows) > 1 else ""
-                texts.append(f"{rows[name].mean():.{digits}f}{spread}")
+                spread = f" ± {half_width(rows[name].to_numpy()):.{digits(name)}f}" if len(rows) > 1 else ""
+                texts.append(f"{rows[name].mean():.{digits(name)}f}{spread}")
+            texts.append(gap_closed(rows[SORTED_BY[problem]].mean(), problem, cell, bound))
             learnt = not policy.startswith("rule: ")
             seconds = f"{rows['training_seconds'].mean():.0f}" if learnt and rows["training_seconds"].any() else ""
             shown = f"**{policy}**" if learnt else policy.removeprefix("rule: ")
             lines.append(f"| {shown} | " + " | ".join(texts) + f" | {seconds} | {len(rows) if learnt else ''} |")
+        if bound is not None:
+            by = SORTED_BY[problem]
+            texts = [f"{bound[0]:.{digits(by)}f} ± {bound[1]:.{digits(by)}f}" if name == by else "" for name in columns]
+            texts.append(gap_closed(bound[0], problem, cell, bound))
+            lines.append(f"| *{BOUND}* | " + " | ".join(texts) + " |  |  |")
     return "\n".join(lines).strip() + "\n"
+
+
+def digits(name: str) -> int:
+    return {"cost_per_transaction": 3, "team_return": 0, "risk_violation_percent": 2}.get(name, 1)
+
+
+def bound_of(problem: str, difficulty: str, cell) -> tuple[float, float] | None:
+    """What no policy can beat on average, and its half 95 % width; None where bounds.py has not been run.
+
+    The bound is known on the first of the comparison's episodes only. Two estimates of its mean over all of them: the
+    mean over those, and the best tuned rule's mean over all, plus the bound's mean distance to that rule on those. The
+    one with the smaller interval is taken: the distance where bound and rule rise and fall together, as in retail.
+    """
+    import pandas as pd
+
+    path = RESULTS / "bounds.csv"
+    if not path.exists():
+        return None
+    table = pd.read_csv(path)
+    found = table[(table["problem"] == problem) & (table["difficulty"] == difficulty) & (table["name"] == BOUND)]
+    if found.empty or found["metric"].item() != SORTED_BY[problem]:
+        return None
+    row = found.iloc[0]
+    rule = cell.loc[cell["policy"] == f"rule: {row['best_rule']}", SORTED_BY[problem]]
+    if rule.empty or row["half_width"] <= row["difference_half_width"]:
+        return float(row["mean"]), float(row["half_width"])
+    return float(rule.mean() + row["difference"]), float(row["difference_half_width"])
+
+
+def gap_closed(value: float, problem: str, cell, bound: tuple[float, float] | None) -> str:
+    """(baseline - policy) / (baseline - bound) in per cent: 0 a plain tuned rule, 100 the bound, negative is worse."""
+    baseline = cell.loc[cell["policy"] == BASELINE[problem], SORTED_BY[problem]]
+    if bound is None or baseline.empty:
+        return ""
+    return f"{round(100.0 * (baseline.mean() - value) / (baseline.mean() - bound[0]))}"  # an integer: no "-0"
 
 
 def put(document: str, mark: str, text: str) -> None:
