@@ -57,8 +57,8 @@ CONFIGS = {
 # Training episodes that run side by side.
 NUM_ENVS = {"maddpg": 20, "mappo": 10, "qmix": 20}
 # Arguments of the training environment: any of MultiWarehouseEnv's. Evaluation always takes the defaults.
-# team_reward_weight 0: each critic learns its own warehouse's cost; 0.25: mixed with the mean. state_lookahead 6: the critics, and only they, see
-# the demand of the next 6 days that the simulator has drawn already.
+# team_reward_weight 0: each critic learns its own warehouse's cost; 0.25: mixed with the mean over warehouses.
+# state_lookahead 6: the critics, and only they, see the demand of the next 6 days that the simulator has drawn already.
 ENV_OPTIONS = {
     "maddpg": {"team_reward_weight": 0.0, "state_lookahead": 6},
     "mappo": {"state_lookahead": 6, "team_reward_weight": 0.25},
