@@ -5,9 +5,10 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/public_environments.py --table     # table and picture from the CSVs again
 
 Writes docs/results/public_environments.csv (a row a training), public_environments_curves.csv (means of 50 training
-episodes) and docs/images/public_environments.png (the curves), and prints the table. A training takes the EPISODES of its algorithm, or what its equal share of --minutes allows, and is judged greedily on unseen episodes
-(seeds from 10,000). The budget is a small part of that of the published numbers: this shows that the adapter and the
-algorithms work on tasks that are not ours, and how far they come so soon; it is no race.
+episodes) and docs/images/public_environments.png (the curves), and prints the table. A training takes the EPISODES of
+its algorithm, or what its equal share of --minutes allows, and is judged greedily on unseen episodes (seeds from
+10,000). The budget is a small part of that of the published numbers: this shows that the adapter and the algorithms
+work on tasks that are not ours, and how far they come so soon; it is no race.
 """
 
 from __future__ import annotations
