@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.networks import SpreadMLP, StackedMLP
+from core.networks import SpreadMLP, StackedGRU, StackedMLP
 from core.utils import resolve_device, write_atomically
 
 Stack = StackedMLP | SpreadMLP
@@ -163,6 +163,11 @@ class BaseAgent:
         if not 0 <= index < self.team.num_agents:
             raise ValueError(f"index: expected 0 to {self.team.num_agents - 1}, found {index}")
         self.index = index
+        self.memory: Tensor | None = None  # (1, H), of a recurrent agent that acts alone
+
+    def begin_episode(self) -> None:
+        """Tell an agent that acts alone of a reset: a recurrent one forgets the episode before."""
+        self.memory = None
 
     @property
     def device(self) -> torch.device:
@@ -172,7 +177,7 @@ class BaseAgent:
     def select_action(
         self, observation: np.ndarray, training: bool = False, action_mask: np.ndarray | None = None
     ) -> Any:
-        """Choose one action from the LOCAL observation alone.
+        """Choose one action from the LOCAL observation alone. Tell a recurrent agent of resets: ``begin_episode()``.
 
         Args:
             observation: (O,).
@@ -237,6 +242,8 @@ class AgentTeam(Sequence):
         self.input_dim = self.state_dim + (self.num_agents if self.config.share_parameters else 0)
         self.networks: dict[str, Any] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.gru: StackedGRU | None = None  # recurrent agents only
+        self.memory: Tensor | None = None  # (N, E, H), what they remember while they act together
         self.trained: dict[str, list[StackedMLP]] = {}  # the stacks that each optimizer moves
         self.buffer: Any = None
         self.environment_steps = 0  # joint steps seen, summed over parallel environments
@@ -289,20 +296,71 @@ class AgentTeam(Sequence):
         """(E, N, O) observations -> (E, N) or (E, N, A) actions. The algorithm's own rule."""
         raise NotImplementedError
 
-    def agent_inputs(self, observations: Tensor) -> Tensor:
-        """What each agent's network sees: (B, N, O) -> (N, B, O), with the id behind it if parameters are shared."""
+    def agent_inputs(self, observations: Tensor, memory: Tensor | None = None) -> Tensor:
+        """What each agent's network sees: (B, N, O) -> (N, B, O), with the id behind it if parameters are shared, and
+        with what the agent remembers, (N, B, H), if it is recurrent."""
         inputs = observations.transpose(0, 1)  # (N, B, O)
-        if not self.config.share_parameters:
-            return inputs
-        ids = self.agent_ids.unsqueeze(1).expand(-1, inputs.shape[1], -1)  # (N, B, N)
-        return torch.cat([inputs, ids], dim=-1)  # (N, B, O + N)
+        if self.config.share_parameters:
+            ids = self.agent_ids.unsqueeze(1).expand(-1, inputs.shape[1], -1)  # (N, B, N)
+            inputs = torch.cat([inputs, ids], dim=-1)  # (N, B, O + N)
+        return inputs if memory is None else torch.cat([inputs, memory], dim=-1)
 
     def own_inputs(self, index: int, observation: np.ndarray) -> Tensor:
-        """What agent ``index`` alone feeds its network: (O,) -> (1, O), or (1, O + N) with its id."""
+        """What agent ``index`` alone feeds its network: (O,) -> (1, O), or (1, O + N) with its id.
+
+        A recurrent agent takes one step of its memory and sees it too, (1, ... + H).
+        """
         inputs = self.tensor(np.asarray(observation, dtype=np.float32)).reshape(1, -1)
         if inputs.shape[1] != self.state_dim:
             raise ValueError(f"observation: expected ({self.state_dim},), found {np.shape(observation)}")
-        return torch.cat([inputs, self.agent_ids[index : index + 1]], -1) if self.config.share_parameters else inputs
+        inputs = torch.cat([inputs, self.agent_ids[index : index + 1]], -1) if self.config.share_parameters else inputs
+        if self.gru is None:
+            return inputs
+        agent = self[index]
+        before = inputs.new_zeros(1, self.gru.width) if agent.memory is None else agent.memory
+        agent.memory = self.gru.member(index, inputs, before)
+        return torch.cat([inputs, agent.memory], dim=-1)
+
+    # --- memory: recurrent agents only ----------------------------------------------------------------------------
+
+    def make_memory(self, suffix: str = "") -> StackedGRU:
+        """A memory of H = ``hidden_sizes[-1]`` numbers an agent, which its policy sees beside its inputs."""
+        if not self.config.hidden_sizes:
+            raise ValueError("config['recurrent']: the memory is as wide as hidden_sizes[-1]; give at least one")
+        width = self.config.hidden_sizes[-1]
+        members = 1 if self.config.share_parameters else self.num_agents
+        gru = StackedGRU(members, self.input_dim, width, self.generator, self.devices)
+        self.networks |= {f"gru_reads{suffix}": gru.reads, f"gru_recalls{suffix}": gru.recalls}
+        return gru
+
+    def begin_episode(self, env: Any = None) -> None:
+        """Told after every reset, as all policies are: recurrent agents forget what was before. ``env`` is not used."""
+        self.memory = None
+
+    def remember(self, observations: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Acting: take one step of the memory. (E, N, O) -> (N, E, H), and {"memories": (E, N, H)}, those before."""
+        if self.gru is None:
+            return None, {}
+        inputs = self.agent_inputs(observations)
+        before = inputs.new_zeros(*inputs.shape[:2], self.gru.width) if self.memory is None else self.memory
+        if before.shape[:2] != inputs.shape[:2]:
+            found = f"{before.shape[1]} environments, then {inputs.shape[1]}"
+            raise ValueError(f"recurrent agents acted in {found}; call begin_episode() after every reset")
+        self.memory = self.gru(inputs.unsqueeze(1), before).squeeze(1)
+        return self.memory, {"memories": before.transpose(0, 1)}
+
+    def recall(self, batch: Any, gru: StackedGRU | None) -> Tensor | None:
+        """Learning: the memory (N, T * B, H) after each of a batch's T steps, from the stored one before the first.
+
+        An episode begins where the stored memory is all 0. Gradients flow back through time as far as that, or to the
+        first step.
+        """
+        if gru is None:
+            return None
+        inputs = self.agent_inputs(batch.observations)
+        stored = batch.memories.transpose(0, 1).unflatten(1, (batch.steps, -1))  # (N, T, B, H)
+        kept = stored.any(dim=-1, keepdim=True)
+        return gru(inputs.unflatten(1, (batch.steps, -1)), stored[:, 0], kept).flatten(1, 2)
 
     # --- learning: global information -----------------------------------------------------------------------------
 

@@ -5,13 +5,15 @@ situation; the advantage of what happened over that value, clipped as in PPO (Sc
 says which actions to make more likely.
 
 Departures from the paper, each stated again where it happens: the critic of shared parameters has one output an agent
-instead of one pass an agent; continuous actions are Gaussian before a sigmoid, with the exact density.
+instead of one pass an agent; continuous actions are Gaussian before a sigmoid, with the exact density; with
+``recurrent`` the policy remembers, but not the critic, which sees all observations and the state.
 
-Shapes: B batch, T time, E environments, N agents, O observation, A action, S central state.
+Shapes: B batch, T time, E environments, N agents, O observation, A action, S central state, H memory.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +53,7 @@ class MAPPOConfig(TeamConfig):
     normalize_advantages: bool = True  # to mean 0 and deviation 1, once a rollout
     target_kl: float | None = None  # stop the epochs when the policy has moved this far; None: never
     initial_log_std: float = -0.5  # log deviation of the first Gaussian policy, before the sigmoid
+    recurrent: bool = False  # a GRU of the last of hidden_sizes: the policy remembers the episode, see begin_episode
     max_grad_norm: float = 10.0
 
     def validate(self) -> None:
@@ -82,6 +85,8 @@ class RolloutBatch:
     active: Tensor  # (B, N), 0 for agents that had finished before
     states: Tensor | None = None  # (B, state_size)
     action_masks: Tensor | None = None  # (B, N, A) bool
+    memories: Tensor | None = None  # (B, N, H), of recurrent agents before the step; 0 where an episode begins
+    steps: int = 1  # T of recurrent agents, whose rows are (T, B / T) in order
 
 
 def generalized_advantages(
@@ -229,11 +234,12 @@ class MAPPOTeam(AgentTeam):
         critic_inputs = self.central_dim if c.centralized else self.input_dim
         critic_sizes = (critic_inputs, *(c.critic_hidden_sizes or c.hidden_sizes), num_agents if trunk else 1)
         make = {"generator": self.generator, "devices": self.devices, "activation": torch.tanh}
-        self.networks["actor"] = make_stack(
-            members, (self.input_dim, *c.hidden_sizes, outputs), output_gain=0.01, **make
-        )
+        self.gru = self.make_memory() if c.recurrent else None
+        actor_inputs = self.input_dim + (self.gru.width if c.recurrent else 0)
+        self.networks["actor"] = make_stack(members, (actor_inputs, *c.hidden_sizes, outputs), output_gain=0.01, **make)
         self.networks["critic"] = make_stack(members, critic_sizes, output_gain=1.0, **make)
-        self.add_optimizer("actor", [self.networks["actor"]], c.learning_rate, eps=1e-5)
+        policy = [network for name, network in self.networks.items() if name != "critic"]
+        self.add_optimizer("actor", policy, c.learning_rate, eps=1e-5)
         self.add_optimizer("critic", [self.networks["critic"]], c.critic_learning_rate or c.learning_rate, eps=1e-5)
         self.normalizer = ValueNormalizer(num_agents, self.device)
         self.acting: dict[str, Tensor] = {}  # what the policy knew when it last acted
@@ -242,10 +248,11 @@ class MAPPOTeam(AgentTeam):
 
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
-        outputs = self.networks["actor"](self.agent_inputs(observations)).transpose(0, 1)  # (E, N, out)
+        memory, recalled = self.remember(observations)
+        outputs = self.networks["actor"](self.agent_inputs(observations, memory)).transpose(0, 1)  # (E, N, out)
         drawn = self.draw(outputs, training, masks)
         if training:  # the ratio of the update needs the probabilities of this moment, not of a later one
-            self.acting = {"actions": drawn, "log_probs": self.log_prob(outputs, drawn, masks)}
+            self.acting = {"actions": drawn, "log_probs": self.log_prob(outputs, drawn, masks), **recalled}
         return self.to_environment(drawn)
 
     def draw(self, outputs: Tensor, training: bool, masks: Tensor | None) -> Tensor:
@@ -313,14 +320,18 @@ class MAPPOTeam(AgentTeam):
         if not len(self.buffer):
             return {}
         rollout, reports = self.prepare(), []
-        steps = len(rollout.log_probs)
         for _ in range(self.config.epochs):
-            order = torch.randperm(steps, generator=self.generator, device=self.device)
-            reports += [self.learn(_rows(rollout, rows)) for rows in order.chunk(self.config.minibatches)]
+            reports += [self.learn(_rows(rollout, rows)) for rows in self.minibatches(rollout)]
             if self.config.target_kl is not None and reports[-1]["kl"] > self.config.target_kl:
                 break
         self.buffer.clear()
         return mean_of(reports)
+
+    def minibatches(self, rollout: RolloutBatch) -> list[Tensor]:
+        """The rows of each minibatch of one pass. Recurrent agents need the steps of an environment together."""
+        rows = torch.arange(len(rollout.log_probs), device=self.device).view(rollout.steps, -1)
+        order = torch.randperm(rows.shape[1], generator=self.generator, device=self.device)
+        return [rows[:, some].flatten() for some in order.chunk(self.config.minibatches)]
 
     @torch.no_grad()
     def prepare(self) -> RolloutBatch:
@@ -357,9 +368,9 @@ class MAPPOTeam(AgentTeam):
         }
         if c.state_size:
             fields["states"] = f["states"]
-        if "action_masks" in f:
-            fields["action_masks"] = f["action_masks"]
-        return RolloutBatch(**{name: field.flatten(0, 1) for name, field in fields.items()})  # (T, E, ...) -> (B, ...)
+        fields |= {name: f[name] for name in ("action_masks", "memories") if name in f}
+        flat = {name: field.flatten(0, 1) for name, field in fields.items()}  # (T, E, ...) -> (B, ...)
+        return RolloutBatch(**flat, steps=len(f) if c.recurrent else 1)
 
     def rollout_values(self, observations: str, states: str, where: Tensor | None = None) -> Tensor:
         """Critic outputs for the stored chunk, (T, E, N), or for its rows ``where`` (T, E), (rows, N)."""
@@ -381,7 +392,8 @@ class MAPPOTeam(AgentTeam):
     def losses(self, batch: RolloutBatch, active: Tensor) -> dict[str, Tensor]:
         """Policy, value and entropy terms over the agents marked in ``active`` (B, N), and how far the policy moved."""
         c = self.config
-        outputs = self.networks["actor"](self.agent_inputs(batch.observations)).transpose(0, 1)  # (B, N, out)
+        inputs = self.agent_inputs(batch.observations, self.recall(batch, self.gru))  # (N, B, in)
+        outputs = self.networks["actor"](inputs).transpose(0, 1)  # (B, N, out)
         log_ratio = self.log_prob(outputs, batch.actions, batch.action_masks) - batch.log_probs
         ratio = log_ratio.exp()  # (MAPPO-3)
         values = self.values(batch.observations, batch.states)
@@ -417,7 +429,8 @@ MAPPOAgent.team_class = MAPPOTeam
 
 def _rows(rollout: RolloutBatch, rows: Tensor) -> RolloutBatch:
     """A minibatch: the same rows of every field."""
-    return RolloutBatch(**{name: None if field is None else field[rows] for name, field in vars(rollout).items()})
+    picked = {name: field[rows] for name, field in vars(rollout).items() if isinstance(field, Tensor)}
+    return dataclasses.replace(rollout, **picked)
 
 
 def create_mappo_agents(

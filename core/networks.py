@@ -187,6 +187,56 @@ def make_stack(
     return SpreadMLP([devices[k % len(devices)] for k in range(members)], sizes, generator, **options)
 
 
+class StackedGRU:
+    """``members`` gated recurrent units (Cho et al. 2014, arXiv 1406.1078): a memory of H numbers that a step rewrites.
+
+    Two one-layer stacks, since networks are saved, spread over devices and shared as stacks.
+
+    Args:
+        members, generator, devices: as for ``make_stack``.
+        inputs: width of what is read each step.
+        width: size H of the memory.
+    """
+
+    def __init__(
+        self, members: int, inputs: int, width: int, generator: torch.Generator, devices: Sequence[torch.device]
+    ):
+        self.width = width
+        self.reads = make_stack(members, (inputs, 3 * width), generator, devices)
+        self.recalls = make_stack(members, (width, 3 * width), generator, devices)
+
+    def __call__(self, inputs: Tensor, memory: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Read T steps one after the other.
+
+        Args:
+            inputs: (N, T, B, in).
+            memory: (N, B, H), before the first of them.
+            kept: (N, T, B, 1), 0 where an episode begins: nothing, no gradient either, comes over from the step before.
+
+        Returns:
+            (N, T, B, H), the memory after each step.
+        """
+        read, memories = self.reads(inputs.flatten(1, 2)).unflatten(1, inputs.shape[1:3]), []  # (N, T, B, 3H)
+        for t in range(inputs.shape[1]):
+            if kept is not None:
+                memory = memory * kept[:, t]
+            memory = _gated(read[:, t], self.recalls(memory), memory)
+            memories.append(memory)
+        return torch.stack(memories, dim=1)
+
+    def member(self, index: int, inputs: Tensor, memory: Tensor) -> Tensor:
+        """One step of member ``index`` alone: (B, in) and (B, H) -> (B, H)."""
+        return _gated(self.reads.member(index, inputs), self.recalls.member(index, memory), memory)
+
+
+def _gated(read: Tensor, recalled: Tensor, memory: Tensor) -> Tensor:
+    """The new memory, between the old one and a candidate: (..., 3H), (..., 3H), (..., H) -> (..., H)."""
+    h = memory.shape[-1]
+    reset, keep = torch.sigmoid(read[..., : 2 * h] + recalled[..., : 2 * h]).chunk(2, dim=-1)
+    candidate = torch.tanh(read[..., 2 * h :] + reset * recalled[..., 2 * h :])
+    return torch.lerp(candidate, memory, keep)
+
+
 def _fill_orthogonal(weight: Tensor, gain: float, generator: torch.Generator) -> None:
     """Fill each member's (in, out) matrix with orthogonal columns times ``gain`` (Saxe et al. 2014)."""
     with torch.no_grad():

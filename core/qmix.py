@@ -5,15 +5,17 @@ chosen actions into one Q_tot, with weights that the global state decides and th
 raises an agent's own utility cannot lower Q_tot, and the best joint action is the *tuple* of each agent's own best
 action. The utilities are trained end to end, through the mixer, from the team's one reward.
 
-Departures from the paper, each stated again where it happens: feed-forward utilities; transitions are replayed instead
-of whole episodes; targets move softly; continuous actions are split into levels.
+Departures from the paper, each stated again where it happens: feed-forward utilities, unless ``recurrent``; transitions
+(or sequences, which begin with the memory of acting time) are replayed instead of whole episodes; targets move softly;
+continuous actions are split into levels.
 
-Shapes: B batch, E environments, N agents, O observation, A action, S central state, D utility heads an agent, L choices
-a head, K = N * D utilities that are mixed, M mixing width.
+Shapes: B batch, E environments, N agents, O observation, A action, S central state, H memory, D utility heads an agent,
+L choices a head, K = N * D utilities that are mixed, M mixing width.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
-from core.networks import StackedMLP, make_stack
+from core.networks import StackedGRU, StackedMLP, make_stack
 from core.replay_buffer import Batch, ReplayBuffer
 from core.utils import mask_logits, masked_mean, mean_of, soft_update
 
@@ -45,14 +47,18 @@ class QMIXConfig(TeamConfig):
     updates_per_step: int = 1  # updates then
     n_steps: int = 1  # rewards summed before bootstrapping
     target_update_interval: int = 0  # updates between full copies into the target; 0: softly by tau each time
+    recurrent: bool = False  # a GRU of the last of hidden_sizes: the utilities remember the episode, see begin_episode
+    sequence_length: int = 10  # steps in a row that recurrent agents replay; the batch holds batch_size steps in all
 
     def validate(self) -> None:
         """Refuse impossible values."""
         super().validate()
         self.require("mixer", self.mixer in ("monotonic", "additive"), "'monotonic' or 'additive'")
         self.require("action_levels", self.action_levels >= 2, "an integer of at least 2")
-        for key in ("mixing_width", "hypernet_width", "update_every", "updates_per_step", "n_steps"):
+        widths = ("mixing_width", "hypernet_width")
+        for key in (*widths, "update_every", "updates_per_step", "n_steps", "sequence_length"):
             self.require(key, getattr(self, key) >= 1, "an integer of at least 1")
+        self.require("n_steps", self.n_steps == 1 or not self.recurrent, "1, since recurrent agents replay sequences")
         for key in ("learning_starts", "target_update_interval"):
             self.require(key, getattr(self, key) >= 0, "an integer of at least 0")
 
@@ -153,14 +159,19 @@ class QMIXTeam(AgentTeam):
         discrete = c.action_type == "discrete"
         self.heads, self.choices = (1, action_dim) if discrete else (action_dim, c.action_levels)
         self.levels = torch.linspace(0.0, 1.0, c.action_levels, device=self.device)
-        sizes = (self.input_dim, *c.hidden_sizes, self.heads * self.choices)
+        self.gru = self.make_memory() if c.recurrent else None
+        self.gru_target = self.make_memory("_target") if c.recurrent else None
+        self.recalled: dict[str, Tensor] = {}  # what recurrent agents remembered when they last acted
+        inputs = self.input_dim + (self.gru.width if c.recurrent else 0)
+        sizes = (inputs, *c.hidden_sizes, self.heads * self.choices)
         members = 1 if c.share_parameters else num_agents
         for suffix in ("", "_target"):
             self.networks["utility" + suffix] = make_stack(
                 members, sizes, self.generator, self.devices, output_gain=0.1
             )
             self.networks["mixer" + suffix] = self.make_mixer()
-        self.add_optimizer("all", [self.networks["utility"], self.networks["mixer"]], c.learning_rate)
+        self.learnt = [name for name in self.networks if not name.endswith("_target")]
+        self.add_optimizer("all", [self.networks[name] for name in self.learnt], c.learning_rate)
         self.copy_to_targets(1.0)
         self.steps = 0  # steps of the parallel environments, for update_every
 
@@ -172,15 +183,16 @@ class QMIXTeam(AgentTeam):
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
-    def utilities(self, observations: Tensor, name: str = "utility") -> Tensor:
+    def utilities(self, observations: Tensor, name: str = "utility", memory: Tensor | None = None) -> Tensor:
         """Every agent's utilities of its own choices: (B, N, O) -> (B, N, D, L)."""
-        outputs = self.networks[name](self.agent_inputs(observations)).transpose(0, 1)  # (B, N, D * L)
+        outputs = self.networks[name](self.agent_inputs(observations, memory)).transpose(0, 1)  # (B, N, D * L)
         return outputs.reshape(len(observations), self.num_agents, self.heads, self.choices)  # (QMIX-1)
 
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
         masks = None if masks is None else masks.unsqueeze(2)  # (E, N, 1, L)
-        return self.to_environment(self.choose(self.utilities(observations), training, masks))
+        memory, self.recalled = self.remember(observations)
+        return self.to_environment(self.choose(self.utilities(observations, memory=memory), training, masks))
 
     def choose(self, utilities: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """Epsilon-greedy over legal choices, each head for itself: (..., D, L) -> (..., D)."""
@@ -213,7 +225,7 @@ class QMIXTeam(AgentTeam):
         """Store a step; learn when enough is stored and it is time."""
         if self.buffer is None:
             self.begin_rollouts(len(transition.rewards))
-        self.buffer.add(transition)
+        self.buffer.add(transition, **self.recalled)
         self.environment_steps += int(transition.active.any(axis=1).sum())
         self.steps += 1
         if self.environment_steps < self.config.learning_starts or self.steps % self.config.update_every:
@@ -223,7 +235,10 @@ class QMIXTeam(AgentTeam):
     def update(self, batch: Batch | None = None) -> dict[str, float]:
         """One step of utilities and mixer together, then of their targets."""
         c = self.config
-        if batch is None:
+        if batch is None and c.recurrent:
+            count = math.ceil(c.batch_size / c.sequence_length)
+            batch = self.buffer.sample_sequences(count, c.sequence_length, self.generator, c.gamma)
+        elif batch is None:
             batch = self.buffer.sample(c.batch_size, self.generator, c.gamma, c.n_steps)
         loss = self.loss(batch)
         report = {"td_loss": float(loss.detach()), "gradient": self.descend("all", loss, jointly=True)}
@@ -237,13 +252,17 @@ class QMIXTeam(AgentTeam):
     def loss(self, batch: Batch) -> Tensor:
         """Squared error of Q_tot against the double-Q target, averaged over the batch."""
         active = batch.active.unsqueeze(-1)  # (B, N, 1), finished agents have nothing to add
-        u = self.utilities(batch.observations)  # (B, N, D, L)
+        memory, next_memory = self.memories(batch, self.gru)
+        u = self.utilities(batch.observations, memory=memory)  # (B, N, D, L)
         q = u.gather(-1, self.chosen(batch.actions)).squeeze(-1) * active  # (B, N, D)
         with torch.no_grad():
             masks = None if batch.next_action_masks is None else batch.next_action_masks.unsqueeze(2)
             # Double Q: the online network chooses the next action, the target network values it.
-            best = mask_logits(self.utilities(batch.next_observations), masks).argmax(dim=-1, keepdim=True)  # (QMIX-8)
-            next_q = self.utilities(batch.next_observations, "utility_target").gather(-1, best).squeeze(-1)
+            next_u = self.utilities(batch.next_observations, memory=next_memory)
+            best = mask_logits(next_u, masks).argmax(dim=-1, keepdim=True)  # (QMIX-8)
+            _, next_memory = self.memories(batch, self.gru_target)
+            next_q = self.utilities(batch.next_observations, "utility_target", next_memory)
+            next_q = next_q.gather(-1, best).squeeze(-1)  # (B, N, D)
             alive = active * (1.0 - batch.terminated).unsqueeze(-1)  # (B, N, 1)
         rewards = self.config.reward_scale * batch.rewards  # (B, N)
         if not self.config.centralized:  # independent Q-learning: each head regresses its agent's own reward
@@ -261,9 +280,16 @@ class QMIXTeam(AgentTeam):
             y = td_target(team_reward, batch.discounts.squeeze(-1), ended, next_q_tot)
         return masked_mean((q_tot - y).square(), batch.active.amax(dim=-1))  # (QMIX-5)
 
+    def memories(self, batch: Batch, gru: StackedGRU | None) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """What recurrent agents remember once they have seen the observations, and the next ones: (N, B, H) each."""
+        memory = self.recall(batch, gru)
+        if memory is None:
+            return None, None
+        return memory, gru(self.agent_inputs(batch.next_observations).unsqueeze(1), memory).squeeze(1)
+
     def copy_to_targets(self, tau: float) -> None:
         """Move the target utilities and the target mixer towards the online ones by ``tau``; 1 copies."""
-        for name in ("utility", "mixer"):
+        for name in self.learnt:
             targets = [stack.flat for stack in self.networks[f"{name}_target"].stacks()]
             if targets:
                 soft_update(targets, [stack.flat for stack in self.networks[name].stacks()], tau)  # (QMIX-11)

@@ -34,6 +34,8 @@ class Batch:
     next_states: Tensor | None = None  # (B, S)
     action_masks: Tensor | None = None  # (B, N, A) bool
     next_action_masks: Tensor | None = None  # (B, N, A) bool
+    memories: Tensor | None = None  # (B, N, H), of recurrent agents before the step; 0 where an episode begins
+    steps: int = 1  # T of recurrent agents, whose rows are (T, B / T) in order
 
 
 class ReplayBuffer:
@@ -56,8 +58,8 @@ class ReplayBuffer:
     def __len__(self) -> int:
         return self.size
 
-    def add(self, transition: Transition) -> None:
-        """Store one step of all E environments over the oldest rows."""
+    def add(self, transition: Transition, **acting: Tensor) -> None:
+        """Store one step of all E environments over the oldest rows, with what the agents alone knew as they acted."""
         arrays = {
             "observations": transition.observations,
             "actions": transition.actions,
@@ -72,6 +74,7 @@ class ReplayBuffer:
             "next_action_masks": transition.next_action_masks,
         }
         given = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items() if a is not None}
+        given |= acting
         rows = len(given["rewards"])
         if rows != self.num_envs:
             raise ValueError(f"transition: expected {self.num_envs} environments, found {rows}; call begin_rollouts")
@@ -111,11 +114,29 @@ class ReplayBuffer:
             rewards = rewards + torch.where(on[:, None], discounts * f["rewards"][following], 0.0)
             discounts = torch.where(on[:, None], discounts * gamma, discounts)
             last = torch.where(on, following, last)
-        now = ("observations", "actions", "active", "states", "action_masks")
+        return self._batch(rows, last, rewards=rewards, discounts=discounts)
+
+    def sample_sequences(self, count: int, steps: int, generator: torch.Generator, gamma: float = 0.99) -> Batch:
+        """Draw ``count`` sequences of T = ``steps`` steps, or of all there are, each of one environment.
+
+        Rows are (T, count) in order. A sequence may run on into the environment's next episode.
+        """
+        steps = min(steps, self.size // self.num_envs)
+        first = torch.randint(
+            self.size - (steps - 1) * self.num_envs, (count,), generator=generator, device=self.device
+        )  # rows after the oldest
+        ahead = self.num_envs * torch.arange(steps, device=self.device)[:, None]
+        rows = ((self.position - self.size + first + ahead) % self.capacity).flatten()
+        discounts = torch.full((len(rows), 1), gamma, device=self.device)
+        return self._batch(rows, rows, rewards=self.fields["rewards"][rows], discounts=discounts, steps=steps)
+
+    def _batch(self, rows: Tensor, last: Tensor, **values: Any) -> Batch:
+        """What was before ``rows``, and what came after ``last``. (B,) each."""
+        now = ("observations", "actions", "active", "states", "action_masks", "memories")
         later = ("next_observations", "terminated", "next_states", "next_action_masks")
-        picked = {name: f[name][rows] for name in now if name in f}
-        picked |= {name: f[name][last] for name in later if name in f}
-        return Batch(rewards=rewards, discounts=discounts, **picked)
+        picked = {name: self.fields[name][rows] for name in now if name in self.fields}
+        picked |= {name: self.fields[name][last] for name in later if name in self.fields}
+        return Batch(**picked, **values)
 
     def _ends(self, rows: Tensor) -> Tensor:
         """True where no later row continues the episode: it ended, or the row is the newest. (B,) -> (B,)"""

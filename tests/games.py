@@ -128,6 +128,33 @@ class GuessNumber(Game):
         return self.outcome(-error, done=True, episode_metrics=metrics)
 
 
+class Remember(Game):
+    """A cue for both agents in the first step alone, and many steps later the team is paid if both act on it.
+
+    Without a memory nothing tells the cues apart any more: whatever both do then is right with probability 1/4. The
+    optimum is 1. Agent i's own cue is a row of the observation; the last observation says that it is time to act.
+    """
+
+    observation_space_size = 3  # cue is -1, cue is +1, act now
+
+    def __init__(self, wait: int = 4):
+        self.wait = wait
+
+    def begin(self) -> None:
+        self.cues = self.random.integers(2, size=2)
+
+    def observe(self) -> np.ndarray:
+        seen = np.zeros((2, 3), np.float32)
+        if self.time == 0:
+            seen[np.arange(2), self.cues] = 1.0
+        seen[:, 2] = self.time == self.wait
+        return seen
+
+    def step(self, actions: np.ndarray):
+        over = self.time == self.wait
+        return self.outcome(float(over and np.array_equal(actions, self.cues)), done=over)
+
+
 class Leaving(Game):
     """Agents finish at different times, drawn at reset; the episode is over when the last one has.
 

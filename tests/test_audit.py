@@ -112,8 +112,8 @@ class MaskLeakTeam(LeakyTeam):
 class LeakyQ(QMIXTeam):
     """Chooses by utilities that were averaged over the team."""
 
-    def utilities(self, observations, name="utility"):
-        own = super().utilities(observations, name)
+    def utilities(self, observations, name="utility", memory=None):
+        own = super().utilities(observations, name, memory)
         return own + own.mean(dim=1, keepdim=True)
 
 
@@ -168,6 +168,8 @@ class Near:
         self.agent = agent
 
     def send(self, message):
+        if message is None:  # an episode begins
+            return
         self.answer = np.stack([self.agent.select_action(observation) for observation in message[0]])
 
     def recv(self):

@@ -106,6 +106,7 @@ def audit_team(team: AgentTeam, env: Any, seed: int = EVALUATION_SEED, separatel
     if getattr(env, "num_envs", None) is not None:
         raise ValueError(f"audit: expected a single environment, found num_envs={env.num_envs}; leave num_envs out")
     team = _on_cpu(team)
+    team.begin_episode()
     episode = play(env, lambda seen, masks: team.select_actions(seen, training=False, action_masks=masks), seed)
     shared = "shared parameters" if team.config.share_parameters else "separate parameters"
     report = Report(
@@ -169,10 +170,17 @@ def deciding(team: AgentTeam, observations: Tensor, masks: np.ndarray | None) ->
     """
     legal = None if masks is None else torch.from_numpy(masks)
     with _Argmax() as scores:
-        actions = team.act(observations, False, legal)
+        actions = _twice(team, lambda: team.act(observations, False, legal))
     caught = [score for score in (*scores.seen, actions) if score.is_floating_point() and score.requires_grad]
     caught = [score for score in caught if score.shape[:2] == observations.shape[:2]]
     return torch.cat([score.flatten(2) for score in caught], dim=-1) if caught else None
+
+
+def _twice(team: AgentTeam, act: Callable[[], Any]) -> Any:
+    """The actions of the second of two equal steps: what an agent remembers of the first must be its own, too."""
+    team.begin_episode()
+    act()
+    return act()
 
 
 class _Argmax(TorchFunctionMode):
@@ -205,7 +213,7 @@ def check_changes(report: Report, team: AgentTeam, seen: np.ndarray, masks: np.n
 
         def act(shown, legal, training=training, state=state):
             team.set_random_state(state)  # the same exploration each time
-            return team.select_actions(shown, training=training, action_masks=legal)
+            return _twice(team, lambda: team.select_actions(shown, training=training, action_masks=legal))
 
         kept, changed = act(seen, masks), []
         for name, other in replacements.items():
@@ -229,6 +237,7 @@ def check_separated(report: Report, env: Any, agents: Sequence[Any], episode: Pl
     """The separated agents on the team's observations, and in an episode of their own."""
     try:
         answers = _ask(agents, episode.observations, episode.masks)
+        _begin_episode(agents)
         alone = play(env, lambda o, m: _ask(agents, o[None], None if m is None else m[None])[0], seed)
     except (EOFError, ConnectionError):
         report.add("agents in processes of their own act at all", False, "a process ended early; see its message above")
@@ -249,6 +258,11 @@ def _ask(agents: Sequence[Any], observations: np.ndarray, masks: np.ndarray | No
     for i, agent in enumerate(agents):
         agent.send((observations[:, i], None if masks is None else masks[:, i]))
     return np.stack([agent.recv() for agent in agents], axis=1)
+
+
+def _begin_episode(agents: Sequence[Any]) -> None:
+    for agent in agents:
+        agent.send(None)
 
 
 def _compare(one: np.ndarray, other: np.ndarray, limit: float) -> tuple[bool, str]:
@@ -317,6 +331,7 @@ def acting_networks(team: AgentTeam, seen: np.ndarray, masks: np.ndarray | None)
             for stack in network.stacks():
                 stack.flat.fill_(torch.nan)
             with _Argmax() as scores:
+                team.begin_episode()
                 actions = team.act(torch.from_numpy(seen), False, None if masks is None else torch.from_numpy(masks))
             if any(score.isnan().any() for score in (*scores.seen, actions)):
                 spoiling.append(name)
@@ -326,7 +341,10 @@ def acting_networks(team: AgentTeam, seen: np.ndarray, masks: np.ndarray | None)
 
 
 def run_agent(path: str, connection: Any) -> None:
-    """The process of one agent: its file, then observations (T, O) in and actions out, until the connection closes."""
+    """The process of one agent: its file, then observations (T, O) in and actions out, until the connection closes.
+
+    None instead of observations says that an episode begins.
+    """
     torch.set_num_threads(1)
     AgentTeam.add_optimizer = lambda *args, **kwargs: None  # nobody learns here; loading Adam doubles the start
     file = torch.load(path, map_location="cpu", weights_only=True)
@@ -338,9 +356,13 @@ def run_agent(path: str, connection: Any) -> None:
     agent = team[file["index"]]
     while True:
         try:
-            observations, masks = connection.recv()
+            asked = connection.recv()
         except EOFError:
             return
+        if asked is None:  # an episode begins
+            agent.begin_episode()
+            continue
+        observations, masks = asked
         masks = [None] * len(observations) if masks is None else masks
         moments = zip(observations, masks, strict=True)
         connection.send(np.stack([agent.select_action(o, training=False, action_mask=m) for o, m in moments]))

@@ -85,6 +85,7 @@ def record_episode(env: Any, policy: Policy, seed: int = EVALUATION_SEED) -> lis
 
 def _begin(env: Any, stacked: Any, policy: Policy, seeds: Sequence[int], count: int) -> Episodes:
     running = Episodes(stacked, seeds, count)
+    policy = as_team(policy) if _is_team(policy) else policy
     if hasattr(policy, "begin_episode"):
         policy.begin_episode(env)
     return running
@@ -110,13 +111,14 @@ def _acting(policy: Policy, greedy: bool, plain: bool) -> Callable[[Episodes], n
 def _undisturbed(policy: Policy) -> Iterator[None]:
     """Whatever is drawn inside, the team and the global generators of NumPy and Python go on as if it had not been."""
     team = as_team(policy) if _is_team(policy) else None
-    own = None if team is None else team.random_state()
+    own = None if team is None else (team.random_state(), team.memory)
     globally = np.random.get_state(), random.getstate()
     try:
         yield
     finally:
         if team is not None:
-            team.set_random_state(own)
+            team.set_random_state(own[0])
+            team.memory = own[1]
         np.random.set_state(globally[0])
         random.setstate(globally[1])
 

@@ -136,6 +136,7 @@ def _play_round(env: Any, agents: AgentTeam, seed: int, rows: list[Row], episode
     losses: list[dict[str, float]] = []
     seeds = shared_seeds(episode_seeds(seed, own, env.num_envs), agents.episodes_per_seed)
     now = Episodes(env, seeds, count, with_state=agents.config.state_size > 0)
+    agents.begin_episode()
     try:
         while ranks.agreed(now.running, "running episodes"):
             actions = agents.select_actions(now.observations, training=True, action_masks=now.masks)

@@ -49,7 +49,7 @@ KEYS = {
         "epsilon_decay": (0.7, 0.995, 0.9999),
     },
 }
-BUDGETS = {("maddpg", "retail"): (125, 250, 500, 1000, 2000, 4000), ("mappo", "banking"): (25, 50, 100, 200, 400, 800)}
+BUDGETS = {("maddpg", "retail"): (125, 250, 500, 1000, 2000), ("mappo", "banking"): (25, 50, 100, 200, 400, 800)}
 RULES = {"retail": ("base-stock, tuned jointly", "adaptive base-stock, tuned jointly"),
          "banking": ("size threshold", "local index", "global index")}  # fmt: skip
 

@@ -1,0 +1,104 @@
+"""The numbers in the documents are those of the CSVs beside them, written by the scripts that are named there."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import re
+import sys
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+RESULTS = ROOT / "docs" / "results"
+INTERVAL = re.compile(r"[−-]?\d[\d,]*(?:\.\d+)? ± \d[\d,]*(?:\.\d+)?")
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "benchmarks" / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def between(text: str, mark: str) -> str:
+    return text.split(f"<!-- {mark}:begin -->\n")[1].split(f"<!-- {mark}:end -->")[0]
+
+
+@pytest.mark.parametrize(("name", "mark"), [("docs/BENCHMARKS.md", "comparison"), ("README.md", "results")])
+def test_the_comparison_tables_are_those_of_the_csv(name, mark):
+    comparison = script("comparison")
+    only = comparison.FRONT_PAGE if mark == "results" else None
+    assert between(page(name), mark) == comparison.tables(only)
+
+
+def test_the_table_of_games_is_that_of_the_csv():
+    table = script("games_table").markdown(pd.read_csv(RESULTS / "games.csv"))
+    rows = [line for line in table.splitlines() if line.startswith(("| climbing", "| penalty"))]
+    assert len(rows) == 6 and all(row in page("docs/BENCHMARKS.md") for row in rows)
+
+
+def test_the_table_of_public_environments_is_that_of_the_csv():
+    public = script("public_environments")
+    table = public.table(public.read(RESULTS / "public_environments.csv"))
+    rows = [re.sub(r" \(mpe2 [\d.]+\)", "", line) for line in table.splitlines() if line.startswith("| simple_")]
+    assert len(rows) > 6 and all(row in page("docs/BENCHMARKS.md") for row in rows)
+
+
+def test_the_bounds_are_those_of_the_csv():
+    text = page("docs/BENCHMARKS.md").replace("−", "-")
+    table = pd.read_csv(RESULTS / "bounds.csv")
+    bounds = table[table["name"] == "clairvoyant bound"]
+    assert len(bounds) == 6
+    for _, row in bounds.iterrows():
+        number = "{:.1f} ± {:.1f}" if row["problem"] == "retail" else "{:.0f} ± {:.0f}"
+        assert number.format(row["mean"], row["half_width"]) in text
+
+
+@pytest.mark.parametrize(
+    ("problem", "metric", "number"),
+    [("retail", "total_cost", "{:.1f} ± {:.1f}"), ("banking", "latency_ms", "{:.1f} ± {:.1f}"),
+     ("banking", "team_return", "{:.0f} ± {:.0f}")],
+)  # fmt: skip
+def test_the_what_if_tables_are_those_of_the_csv(problem, metric, number):
+    rows = [line for line in page("docs/BENCHMARKS.md").splitlines() if line.startswith("| ")]
+    for _, row in pd.read_csv(RESULTS / f"what_if_{problem}.csv").iterrows():
+        cell = number.format(row[metric], row[f"{metric}_ci95"])
+        assert any(line.startswith(f"| {row['scenario']} |") and f"| {cell} " in line for line in rows)
+
+
+def test_the_scaling_table_is_that_of_the_csv():
+    with open(ROOT / "docs" / "images" / "scaling.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    shown = between(page("docs/MARL_THEORY.md"), "scaling")
+    for algorithm in ("maddpg", "mappo", "qmix"):
+        mine = [f"{float(row['median_ms']):.1f}" for row in rows if row["algorithm"] == algorithm]
+        assert f"| {algorithm.upper()} | " + " | ".join(mine) + " |" in shown
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/BENCHMARKS.md"])
+def test_an_interval_in_a_sentence_stands_in_a_table_too(name):
+    lines = page(name).replace("−", "-").splitlines()
+    tables = "\n".join(line for line in lines if line.startswith("|"))
+    tables += page("docs/BENCHMARKS.md").replace("−", "-") if name == "README.md" else ""
+    sentences = "\n".join(line for line in lines if not line.startswith("|"))
+    strangers = [found for found in INTERVAL.findall(sentences) if found not in tables]
+    assert not strangers, f"{name} quotes {strangers}, which no table holds"
+
+
+def test_the_front_picture_shows_the_numbers_of_the_comparison():
+    table = pd.read_csv(RESULTS / "comparison.csv")
+    medium = table[table["difficulty"] == "medium"]
+    shown = pd.read_csv(ROOT / "docs" / "images" / "before_after.csv").set_index(["problem", "metric", "policy"])[
+        "mean"
+    ]
+    for problem, policy in (("retail", "maddpg"), ("banking", "mappo")):
+        metric = {"retail": "total_cost", "banking": "latency_ms"}[problem]
+        mine = medium[(medium["problem"] == problem) & (medium["policy"] == policy)]
+        assert len(mine) == 5, "five training seeds"
+        assert shown[problem, metric, policy.upper()] == pytest.approx(mine[metric].mean(), rel=1e-5)
