@@ -33,6 +33,7 @@ def between(text: str, mark: str) -> str:
 @pytest.mark.parametrize(("name", "mark"), [("docs/BENCHMARKS.md", "comparison"), ("README.md", "results")])
 def test_the_comparison_tables_are_those_of_the_csv(name, mark):
     comparison = script("comparison")
+    assert between(page("docs/BENCHMARKS.md"), "control") == comparison.control_table()
     only = comparison.FRONT_PAGE if mark == "results" else None
     assert between(page(name), mark) == comparison.tables(only)
 

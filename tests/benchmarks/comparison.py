@@ -35,6 +35,7 @@ COLUMNS = {
 }
 SORTED_BY = {"retail": "total_cost", "banking": "team_return"}
 BASELINE = {"retail": "rule: base-stock, tuned jointly", "banking": "rule: size threshold"}  # gap closed: 0 %
+OWN = "-own"  # ending of a control's name: its critic sees the own observation alone
 BOUND = "clairvoyant bound"  # 100 %; from bounds.py
 FRONT_PAGE = {
     "retail": [
@@ -71,13 +72,14 @@ def main(argv: list[str] | None = None) -> None:
     if options.publish:
         put("docs/BENCHMARKS.md", "comparison", tables())
         put("README.md", "results", tables(FRONT_PAGE))
+        put("docs/BENCHMARKS.md", "control", control_table())
 
 
 def run_all(options: argparse.Namespace) -> None:
     """Every missing cell in a process of its own, ``--jobs`` at a time; a finished cell is kept at once."""
     RESULTS.mkdir(exist_ok=True)
     done = {tuple(map(str, row)) for row in read()[KEYS].itertuples(index=False)} if table_path().exists() else set()
-    policies = ["rules", *(name + ("-own" if options.control else "") for name in options.algorithms)]
+    policies = ["rules", *(name + (OWN if options.control else "") for name in options.algorithms)]
     cells = [
         (problem, difficulty, policy, str(seed))
         for difficulty, policy, seed, problem in itertools.product(
@@ -126,7 +128,7 @@ def run_one(problem_name: str, difficulty: str, policy: str, seed: str, part: Pa
         for name, rule in problem.baselines(judge).items():
             judged(f"rule: {name}", rule, -1)
     else:
-        algorithm, own = policy.removesuffix("-own"), policy.endswith("-own")
+        algorithm, own = policy.removesuffix(OWN), policy.endswith(OWN)
         env = problem.make_env(problem.num_envs[algorithm], difficulty, **problem.env_options[algorithm])
         config = {"action_type": "discrete" if env.discrete_actions else "continuous", "state_size": env.state_size}
         config |= {**problem.configs[algorithm], "seed": int(seed), "centralized": not own}
@@ -178,6 +180,7 @@ def tables(only: dict[str, list[str]] | None = None) -> str:
     from core.experiment.evaluation import half_width
 
     whole, lines = read(), []
+    whole = whole[~whole["policy"].str.endswith(OWN)]
     for (problem, difficulty), cell in whole.groupby(["problem", "difficulty"], sort=False):
         columns = COLUMNS[problem]
         if only is not None and difficulty != "medium":
@@ -207,6 +210,28 @@ def tables(only: dict[str, list[str]] | None = None) -> str:
             texts.append(gap_closed(bound[0], problem, cell, bound))
             lines.append(f"| *{BOUND}* | " + " | ".join(texts) + " |  |  |")
     return "\n".join(lines).strip() + "\n"
+
+
+def control_table() -> str:
+    """Markdown: each algorithm beside itself with critics that see the own observation alone, on the same seeds."""
+    from core.experiment.evaluation import half_width
+
+    whole = read()
+    whole = whole[whole["difficulty"] == "medium"].set_index("training_seed")
+    lines = [
+        "| medium | algorithm | centralized | own observation alone | difference | seeds |",
+        "|---" * 6 + "|",
+    ]
+    for problem, metric in SORTED_BY.items():
+        cell = whole[whole["problem"] == problem]
+        for algorithm in sorted(name.removesuffix(OWN) for name in cell["policy"].unique() if name.endswith(OWN)):
+            own, all_seen = (cell.loc[cell["policy"] == name, metric] for name in (algorithm + OWN, algorithm))
+            change = (own - all_seen).dropna().to_numpy()  # paired: the same training seeds, the same unseen episodes
+            texts = [f"{values.loc[own.index].mean():.{digits(metric)}f}" for values in (all_seen, own)]
+            texts.append(f"{change.mean():+.{digits(metric)}f} ± {half_width(change):.{digits(metric)}f}")
+            label = f"{problem}, {COLUMNS[problem][metric]}"
+            lines.append(f"| {label} | {algorithm.upper()} | {' | '.join(texts)} | {len(change)} |")
+    return "\n".join(lines) + "\n"
 
 
 def digits(name: str) -> int:
