@@ -196,33 +196,32 @@ def draw_keys(table) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, grid = plt.subplots(1, len(KEYS), figsize=(13, 4.6), layout="constrained")
+    figure, grid = plt.subplots(1, len(KEYS), figsize=(14, 4.4), layout="constrained")
     colours = ("#0072B2", "#000000", "#D55E00")
     for axes, ((algorithm, problem, episodes), keys) in zip(grid, KEYS.items(), strict=True):
         mine = table[(table["algorithm"] == algorithm) & (table["problem"] == problem)]
-        used = mine[mine["key"] == ""]["quality"].mean()
-        for row, (key, values) in enumerate(keys.items()):
-            points = [used if i == 1 else mine[(mine["key"] == key) & (mine["value"] == value)]["quality"].mean()
-                      for i, value in enumerate(values)]  # fmt: skip
+        sign = 1.0 if problem == "retail" else -1.0  # less is better in all panels
+        used = sign * mine[mine["key"] == ""]["quality"].mean()
+        names = []
+        for row, (key, (small, as_is, large)) in enumerate(keys.items()):
+            tried = mine[mine["key"] == key].groupby("value")["quality"].mean()
+            points = [sign * tried[small], used, sign * tried[large]]
             axes.plot(points, [-row] * 3, color="#BBBBBB", lw=1.5, zorder=1)
-            for i, (value, point) in enumerate(zip(values, points, strict=True)):
-                axes.scatter(point, -row, color=colours[i], s=36, zorder=2 + (i == 1))
-                lift, above = (0.13, "bottom") if i != 1 else (-0.16, "top")
-                axes.text(point, -row + lift, f"{value:g}", ha="center", va=above, fontsize=8, color=colours[i])
+            for point, colour, order in zip(points, colours, (2, 3, 2), strict=True):
+                axes.scatter(point, -row, color=colour, s=36, zorder=order)
+            names.append(f"{key}\n{small:g} · {as_is:g} · {large:g}")
         axes.axvline(used, color="#DDDDDD", lw=1, zorder=0)
-        axes.set_yticks([-row for row in range(len(keys))], list(keys))
-        axes.set_ylim(-len(keys) + 0.4, 0.6)
-        axes.margins(x=0.12)
-        if problem == "banking":
-            axes.invert_xaxis()  # better is left in all panels
-        name, better = METRIC[problem][1], "lower" if problem == "retail" else "higher"
-        axes.set_xlabel(f"{name} ({better} is better, so left is better)")
+        axes.set_yticks([-row for row in range(len(keys))], names, fontsize=8.5)
+        axes.set_xscale("log")
+        ticks = (40, 60, 100, 200, 300) if problem == "retail" else (1500, 2500, 5000, 10000)
+        axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel(f"{'' if sign > 0 else 'minus '}{METRIC[problem][1]}: less is better (log scale)")
         axes.set_title(f"{algorithm.upper()}, {problem}, {episodes} training episodes", fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     handles = [plt.Line2D([], [], marker="o", ls="", color=colour) for colour in colours]
     figure.legend(handles, ["smaller", "as in train.py", "larger"], loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle("One hyper-parameter changed at a time: one training seed, so read the cliffs, not small steps",
-                    fontsize=11)  # fmt: skip
+    figure.suptitle("One hyper-parameter changed at a time; one training seed, so read the cliffs", fontsize=11)
     figure.savefig(IMAGES / "keys.png", dpi=110)
     plt.close(figure)
     print(f"{IMAGES / 'keys.png'}")
