@@ -54,7 +54,7 @@ RULES = {"retail": ("base-stock, tuned jointly", "adaptive base-stock, tuned joi
          "banking": ("size threshold", "local index", "global index")}  # fmt: skip
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=["keys", "budget", "curriculum"])
     parser.add_argument("--seeds", type=int, nargs="+", help="training seeds (default: keys 0; the others 0 1)")
@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--eval-episodes", type=int, default=1000, help="unseen episodes (default: 1000)")
     parser.add_argument("--redraw", action="store_true", help="train nothing")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a training as JSON
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.one:
         print(json.dumps(train_one(**json.loads(options.one))))
         return 0
@@ -186,7 +186,7 @@ def run_all(entries: list[dict], path: Path, jobs: int) -> None:
 def read(path: Path):
     import pandas as pd
 
-    return pd.read_csv(path, keep_default_na=True).assign(key=lambda table: table["key"].fillna(""))
+    return pd.read_csv(path, dtype={"key": str}).fillna({"key": ""})
 
 
 def draw_keys(table) -> None:
@@ -242,7 +242,8 @@ def draw_budget(table) -> None:
         metric, label = METRIC[problem]
         wide = table[table["problem"] == problem].pivot_table("quality", "episodes", "seed")
         axes.plot(wide.index, wide, color="#0072B2", alpha=0.35, lw=1)
-        name = f"{algorithm.upper()}, mean and each of {wide.shape[1]} training seeds"
+        seeds = wide.shape[1]
+        name = f"{algorithm.upper()}, " + (f"mean and each of {seeds} trainings" if seeds > 1 else "one training each")
         axes.plot(wide.index, wide.mean(axis=1), "o-", color="#0072B2", lw=2, label=name)
         for rule, colour in zip(RULES[problem], ("#999999", "#D55E00", "#009E73"), strict=False):
             level = rules.loc[(problem, f"rule: {rule}"), metric]
@@ -255,10 +256,9 @@ def draw_budget(table) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
         number = "{:.1f}" if problem == "retail" else "{:.0f}"
-        cells = [f"{number.format(row.mean())} ({', '.join(number.format(v) for v in row.dropna())})"
-                 for _, row in wide.iterrows()]  # fmt: skip
+        cells = [number.format(row.mean()) for _, row in wide.iterrows()]
         print(f"\n| {problem}, {algorithm.upper()}: episodes | " + " | ".join(f"{n}" for n in wide.index) + " |")
-        print("|---" * (len(wide) + 1) + "|\n| " + f"{label}: mean (seeds) | " + " | ".join(cells) + " |")
+        print("|---" * (len(wide) + 1) + "|\n| " + f"{label} | " + " | ".join(cells) + " |")
     figure.savefig(IMAGES / "budget.png", dpi=110)
     plt.close(figure)
 
