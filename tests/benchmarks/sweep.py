@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 RESULTS, IMAGES = ROOT / "docs" / "results", ROOT / "docs" / "images"
 METRIC = {"retail": ("total_cost", "cost, $"), "banking": ("team_return", "team reward")}
-# Key: too small, as in train.py, too large. Short trainings, so that 55 of them take minutes.
+# Key: too small, as in train.py, too large. Short trainings, so that all 39 take minutes.
 KEYS = {
     ("maddpg", "retail", 200): {
         "learning_rate": (1e-5, 1e-3, 3e-2),
