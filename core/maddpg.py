@@ -6,7 +6,8 @@ actions of all agents. The critic's slope in the agent's own action says in whic
 Departures from the paper, each stated again where it happens: exploration noise is added before the sigmoid; discrete
 actions are one-hot everywhere, with straight-through Gumbel gradients; ``actor_objective="team"`` lets all actors climb
 the sum of all critics, for teams whose members bear separate parts of one cost; with shared parameters one critic
-serves all agents and sees the joint situation from each agent's place.
+serves all agents and sees the joint situation from each agent's place; and three options that sharpen the critic's
+slope, on which all of MADDPG rests: ``critic_action_scale``, ``critic_summary`` and ``pair_weight``.
 
 Shapes: B batch, E environments, N agents, O observation, A action, S central state, K critics an agent (1, or 2 twins).
 """
@@ -39,6 +40,9 @@ class MADDPGConfig(TeamConfig):
     actor_learning_rate: float | None = None  # Adam's step size for the actors; None: learning_rate
     critic_hidden_sizes: tuple[int, ...] = ()  # hidden layers of the critics; empty: hidden_sizes
     state_per_agent: bool = False  # env.state() is N equal blocks, one an agent, which a shared critic may turn around
+    critic_action_scale: float = 1.0  # factor on the actions a critic reads, so that it sees small changes of them
+    critic_summary: int = 0  # a shared critic sees the others through so many numbers that it learns; 0: directly
+    pair_weight: float = 0.0  # share of the critic's loss on differences of two copies that meet the same chance
     actor_objective: str = "own"  # "own": agent i climbs Q_i (the paper); "team": all climb the sum of the Q_j
     noise_std: float = 1.0  # exploration noise before the sigmoid, times epsilon
     temperature: float = 1.0  # of the Gumbel-softmax; lower = closer to one-hot, noisier gradients
@@ -59,7 +63,11 @@ class MADDPGConfig(TeamConfig):
             self.require(key, getattr(self, key) >= 1, "an integer of at least 1")
         for key in ("noise_std", "logit_penalty", "target_noise", "learning_starts"):
             self.require(key, getattr(self, key) >= 0, "a number of at least 0")
-        self.require("temperature", self.temperature > 0, "a number above 0")
+        for key in ("temperature", "critic_action_scale"):
+            self.require(key, getattr(self, key) > 0, "a number above 0")
+        self.require("critic_summary", self.critic_summary >= 0, "an integer of at least 0")
+        self.require("pair_weight", 0.0 <= self.pair_weight <= 1.0, "a number in [0, 1]")
+        self.require("batch_size", not self.pair_weight or self.batch_size >= 2, "2 or more, since pair_weight is set")
 
 
 # --- Mathematics ------------------------------------------------------------------------------------------------------
@@ -84,6 +92,16 @@ def critic_loss(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
     """
     errors = (q - y).square() * active
     return (errors.sum(dim=-1) / active.sum(dim=-1).clamp(min=1.0)).sum()  # (MADDPG-3)
+
+
+def paired_critic_loss(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
+    """Half the squared error of the *difference* between two copies of the environment that met the same chance events.
+
+    What chance did to both drops out of the difference. What their actions did differently stays: the critic's slope.
+    Row b of the first half of the batch and row b of the second are partners. Shapes as for ``critic_loss``.
+    """
+    (q_1, q_2), (y_1, y_2), (alive_1, alive_2) = (x.chunk(2, dim=-1) for x in (q, y, active))  # (..., B / 2) each
+    return 0.5 * critic_loss(q_1 - q_2, y_1 - y_2, alive_1 * alive_2)  # (MADDPG-14)
 
 
 def actor_loss(q: Tensor, logits: Tensor, active: Tensor, logit_penalty: float) -> Tensor:
@@ -142,19 +160,28 @@ class MADDPGTeam(AgentTeam):
         self.num_critics = 2 if c.twin_critics else 1
         critic_inputs = self.central_dim + n * action_dim if c.centralized else self.state_dim + action_dim
         critic_inputs += n if c.share_parameters else 0  # the id
+        shared_homes = self.devices[:1] if c.share_parameters else self.devices
+        self.summarizes = bool(c.critic_summary and c.share_parameters and c.centralized)
+        if self.summarizes:
+            for name in ("summary", "summary_target"):
+                sizes = (critic_inputs, 4 * c.critic_summary, c.critic_summary)
+                self.networks[name] = make_stack(1, sizes, self.generator, shared_homes)
+            own_state = c.state_size // n if c.state_per_agent else c.state_size
+            critic_inputs = self.state_dim + own_state + action_dim + n + c.critic_summary
         actor_sizes = (self.input_dim, *c.hidden_sizes, action_dim)
         critic_sizes = (critic_inputs, *(c.critic_hidden_sizes or c.hidden_sizes), 1)
         actors = 1 if c.share_parameters else n
         for name in ("actor", "actor_target"):
             self.networks[name] = make_stack(actors, actor_sizes, self.generator, self.devices, output_gain=0.1)
         for name in ("critic", "critic_target"):
-            homes = self.devices[:1] if c.share_parameters else self.devices
-            self.networks[name] = make_stack(actors * self.num_critics, critic_sizes, self.generator, homes)
+            self.networks[name] = make_stack(actors * self.num_critics, critic_sizes, self.generator, shared_homes)
             self.networks[name].shared = c.share_parameters or n == 1
-        self.networks["actor_target"].copy_from(self.networks["actor"])
-        self.networks["critic_target"].copy_from(self.networks["critic"])
+        self.learnt = [name for name in self.networks if not name.endswith("_target")]
+        for name in self.learnt:
+            self.networks[f"{name}_target"].copy_from(self.networks[name])
+        critic = [self.networks[name] for name in self.learnt if name != "actor"]
         self.add_optimizer("actor", [self.networks["actor"]], c.actor_learning_rate or c.learning_rate)
-        self.add_optimizer("critic", [self.networks["critic"]], c.learning_rate)
+        self.add_optimizer("critic", critic, c.learning_rate)
         self.own_action = torch.eye(n, dtype=torch.bool, device=self.device).view(n, n, 1, 1)  # critic i, action i
         # Agent i's place: itself first, then i + 1, i + 2, ... around the ring.
         self.places = torch.tensor([[(i + j) % n for j in range(n)] for i in range(n)], device=self.device)  # (N, N)
@@ -183,8 +210,15 @@ class MADDPGTeam(AgentTeam):
 
     # --- learning -----------------------------------------------------------------------------------------------------
 
+    @property
+    def episodes_per_seed(self) -> int:
+        """See ``AgentTeam.episodes_per_seed``."""
+        return 2 if self.config.pair_weight else 1
+
     def begin_rollouts(self, num_envs: int) -> None:
         """Prepare the replay buffer for E parallel environments."""
+        if self.config.pair_weight and num_envs < 2:
+            raise ValueError("pair_weight compares two copies of the environment: give num_envs >= 2, or pair_weight 0")
         if self.buffer is None or self.buffer.num_envs != num_envs:
             self.buffer = ReplayBuffer(self.config.buffer_size, num_envs, self.device)
 
@@ -203,14 +237,14 @@ class MADDPGTeam(AgentTeam):
         """One step of all critics, then of all actors, then of all targets."""
         c = self.config
         if batch is None:
-            batch = self.buffer.sample(c.batch_size, self.generator, c.gamma, c.n_steps)
+            batch = self.buffer.sample(c.batch_size, self.generator, c.gamma, c.n_steps, pairs=c.pair_weight > 0)
         loss = self.critic_loss(batch)
         report = {"critic_loss": float(loss.detach()), "critic_gradient": self.descend("critic", loss)}
         self.updates += 1
         if self.updates % c.policy_delay == 0:
             loss = self.actor_loss(batch)
             report |= {"actor_loss": float(loss.detach()), "actor_gradient": self.descend("actor", loss)}
-            for name in ("actor", "critic"):  # only after all agents have moved
+            for name in self.learnt:  # only after all agents have moved
                 soft_update(
                     [stack.flat for stack in self.networks[f"{name}_target"].stacks()],
                     [stack.flat for stack in self.networks[name].stacks()],
@@ -229,7 +263,8 @@ class MADDPGTeam(AgentTeam):
                 self.config.reward_scale * batch.rewards, batch.discounts, batch.terminated, next_q.amin(dim=0).T
             )  # (B, N), the smaller twin  (MADDPG-8)
         q = self.q_values("critic", batch.observations, batch.states, self.stored_actions(batch.actions)[None])
-        return critic_loss(q, y.T, active.T)
+        loss, w = critic_loss(q, y.T, active.T), self.config.pair_weight
+        return (1.0 - w) * loss + w * paired_critic_loss(q, y.T, active.T) if batch.pairs else loss
 
     def actor_loss(self, batch: Batch, active: Tensor | None = None) -> Tensor:
         """Loss of the actors of all agents marked in ``active`` (B, N). The critics are left alone."""
@@ -266,11 +301,13 @@ class MADDPGTeam(AgentTeam):
             (K, N, B).
         """
         n, k, batch = self.num_agents, self.num_critics, observations.shape[0]
+        actions = self.config.critic_action_scale * actions  # (MADDPG-13)
         if not self.config.centralized:
             own = actions[0] if len(actions) == 1 else actions[range(n), range(n)]  # (N, B, A)
             inputs = torch.cat([self.agent_inputs(observations), own], dim=-1)  # (N, B, O + A)
         elif self.config.share_parameters:
             inputs = self.seen_from_each_place(observations, states, actions)  # (N, B, S + N * A + N)
+            inputs = self.with_summary(name, inputs, frozen) if self.summarizes else inputs
         else:
             joint = actions.transpose(1, 2).flatten(2)  # (1 or N, B, N * A)
             x = self.central_state(observations, states).unsqueeze(0).expand(len(joint), -1, -1)
@@ -297,6 +334,21 @@ class MADDPGTeam(AgentTeam):
         turned = actions[torch.arange(n).unsqueeze(1), self.places].permute(2, 0, 1, 3)  # (B, N, N, A)
         parts += [turned.flatten(2), self.agent_ids.expand(batch, n, n)]
         return torch.cat(parts, dim=-1).transpose(0, 1)
+
+    def with_summary(self, critic: str, inputs: Tensor, frozen: bool) -> Tensor:
+        """What a shared critic sees from an agent's place, with all that is not the agent's own made narrow.
+
+        Own observation, block of the state, action and id stay. Of the joint situation a learnt summary is left, of
+        ``critic_summary`` numbers: much of it matters little to one agent's cost, and a critic that reads it all finds
+        patterns in its noise. (N, B, S + N * A + N) -> (N, B, O + own S + A + N + summary).
+        """
+        n, (o, s, a) = self.num_agents, (self.state_dim, self.config.state_size, self.action_dim)
+        own_state = s // n if self.config.state_per_agent else s
+        everything = inputs.reshape(1, -1, inputs.shape[-1])  # (1, N * B, ...)
+        summary = self.networks[critic.replace("critic", "summary")](everything, frozen).view(*inputs.shape[:2], -1)
+        observations, states, actions, ids = inputs.split([n * o, s, n * a, n], dim=-1)
+        own = [observations[..., :o], states[..., :own_state], actions[..., :a], ids]  # agent i comes first: its place
+        return torch.cat([*own, summary], dim=-1)  # (MADDPG-15)
 
     def target_actions(self, observations: Tensor, masks: Tensor | None) -> Tensor:
         """The target policies' actions, as the critics read them: (B, N, O) -> (N, B, A)."""

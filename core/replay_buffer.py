@@ -36,6 +36,7 @@ class Batch:
     next_action_masks: Tensor | None = None  # (B, N, A) bool
     memories: Tensor | None = None  # (B, N, H), of recurrent agents before the step; 0 where an episode begins
     steps: int = 1  # T of recurrent agents, whose rows are (T, B / T) in order
+    pairs: bool = False  # row b of each half is of two copies that met the same chance, at the same step
 
 
 class ReplayBuffer:
@@ -92,20 +93,27 @@ class ReplayBuffer:
             keep = torch.float32 if keep == torch.float64 else keep
             self.fields[name] = torch.zeros((self.capacity, *tensor.shape[1:]), dtype=keep, device=self.device)
 
-    def sample(self, batch_size: int, generator: torch.Generator, gamma: float = 0.99, n_steps: int = 1) -> Batch:
+    def sample(
+        self, batch_size: int, generator: torch.Generator, gamma: float = 0.99, n_steps: int = 1, pairs: bool = False
+    ) -> Batch:
         """Draw ``batch_size`` rows with replacement, among those in which somebody is active.
 
         Rewards are summed over up to ``n_steps`` steps; the sum stops early where an episode ends and at the newest
         row, and ``discounts`` says how far it came (Sutton 1988).
+
+        With ``pairs``, ``batch_size`` / 2 pairs are drawn instead: the same step of the environments 2k and 2k + 1, in
+        the first and in the second half of the batch. Both must be active; of an odd number of environments the last
+        is left out.
         """
-        f, living, count = self.fields, None, self.size
-        if self.waiting:
-            living = f["active"][: self.size].any(dim=1).nonzero().squeeze(1)
-            count = len(living)
+        f = self.fields
+        rows = self._drawable(pairs)
+        count = self.size if rows is None else len(rows)
         if not count:
             raise ValueError("the replay buffer is empty: observe some transitions before learning from it")
-        rows = torch.randint(count, (batch_size,), generator=generator, device=self.device)
-        rows = rows if living is None else living[rows]
+        draws = batch_size // 2 if pairs else batch_size
+        drawn = torch.randint(count, (draws,), generator=generator, device=self.device)
+        rows = drawn if rows is None else rows[drawn]
+        rows = torch.cat([rows, rows + 1]) if pairs else rows
         rewards, last = f["rewards"][rows], rows
         discounts = torch.full((batch_size, 1), gamma, device=self.device)
         for _ in range(n_steps - 1):
@@ -114,7 +122,18 @@ class ReplayBuffer:
             rewards = rewards + torch.where(on[:, None], discounts * f["rewards"][following], 0.0)
             discounts = torch.where(on[:, None], discounts * gamma, discounts)
             last = torch.where(on, following, last)
-        return self._batch(rows, last, rewards=rewards, discounts=discounts)
+        return self._batch(rows, last, rewards=rewards, discounts=discounts, pairs=pairs)
+
+    def _drawable(self, pairs: bool) -> Tensor | None:
+        """The rows to draw from, or the first rows of the pairs; None: all."""
+        if not pairs:
+            return self.fields["active"][: self.size].any(dim=1).nonzero().squeeze(1) if self.waiting else None
+        rows = torch.arange(self.size, device=self.device).view(-1, self.num_envs)  # (steps, E)
+        first = rows[:, : self.num_envs // 2 * 2 : 2].flatten()
+        if not self.waiting:
+            return first
+        active = self.fields["active"].any(dim=1)
+        return first[active[first] & active[first + 1]]
 
     def sample_sequences(self, count: int, steps: int, generator: torch.Generator, gamma: float = 0.99) -> Batch:
         """Draw ``count`` sequences of T = ``steps`` steps, or of all there are, each of one environment.

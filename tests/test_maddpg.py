@@ -11,7 +11,7 @@ import torch
 from teams import KINDS, make_team, members, networks, random_batch, random_transition, shake, zero_gradients
 from torch.nn import functional as F
 
-from core.maddpg import actor_loss, critic_loss, gumbel_softmax, td_target
+from core.maddpg import actor_loss, critic_loss, gumbel_softmax, paired_critic_loss, td_target
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 each_sharing = pytest.mark.parametrize("share", [False, True])
@@ -115,6 +115,98 @@ def test_the_critic_loss_is_a_mean_over_active_rows_and_a_sum_over_critics():
     q, y = torch.tensor([[[1.0, 2.0], [0.0, 0.0]]]), torch.tensor([[0.0, 0.0], [3.0, 100.0]])
     active = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
     assert critic_loss(q, y, active) == (1 + 4) / 2 + 9
+
+
+def test_the_paired_loss_is_half_the_squared_error_of_differences_where_both_live():
+    q, y = torch.tensor([[[5.0, 7.0, 1.0, 2.0]]]), torch.tensor([[1.0, 1.0, 0.0, 0.0]])  # differences 4, 5 and 1, 1
+    assert paired_critic_loss(q, y, torch.ones(1, 4)) == 0.5 * (3**2 + 4**2) / 2
+    assert paired_critic_loss(q, y, torch.tensor([[1.0, 0.0, 1.0, 1.0]])) == 0.5 * 3**2
+
+
+def test_luck_that_both_copies_share_teaches_the_paired_loss_nothing():
+    generator = torch.Generator().manual_seed(0)
+    q, y, luck = (torch.randn(*shape, generator=generator) for shape in ((1, 3, 8), (3, 8), (3, 4)))
+    active = torch.ones(3, 8)
+    lucky = y + 100.0 * torch.cat([luck, luck], dim=1)
+    with_luck = paired_critic_loss(q, lucky, active)
+    torch.testing.assert_close(with_luck, paired_critic_loss(q, y, active), rtol=1e-4, atol=0)
+    assert critic_loss(q, lucky, active) > 100 * critic_loss(q, y, active)  # which the plain loss must explain
+
+
+def test_pair_weight_mixes_the_two_losses_and_asks_for_pairs():
+    plain, mixed = team_of_three(), team_of_three(pair_weight=0.75)
+    mixed.load_state_dict(plain.state_dict())
+    pairs = random_batch(plain, 8, pairs=True)
+    alone = dataclasses.replace(pairs, pairs=False)
+    level = mixed.critic_loss(alone)
+    apart = (mixed.critic_loss(pairs) - 0.25 * level) / 0.75
+    torch.testing.assert_close(level, plain.critic_loss(alone))  # a batch without pairs has the plain loss
+    torch.testing.assert_close(apart, all_pairs_by_hand(plain, pairs))
+    assert (plain.episodes_per_seed, mixed.episodes_per_seed) == (1, 2)
+    with pytest.raises(ValueError, match="pair_weight.*num_envs >= 2"):
+        mixed.begin_rollouts(1)
+
+
+def all_pairs_by_hand(team, batch) -> torch.Tensor:
+    """(MADDPG-14) agent by agent and pair by pair, for one critic an agent."""
+    half = len(batch.rewards) // 2
+    next_actions = actions_of(team, "actor_target", batch.next_observations)
+    next_q = one_by_one(team, "critic_target", batch, next_actions, later=True)[0]
+    y = batch.rewards.T + batch.discounts.T * (1 - batch.terminated.T) * next_q
+    error = one_by_one(team, "critic", batch, batch.actions.transpose(0, 1))[0] - y  # (N, B)
+    return sum(0.5 * (error[i, b] - error[i, b + half]) ** 2 / half for i in range(3) for b in range(half))
+
+
+def test_a_pair_learns_as_a_team_does_and_moves_no_other_network():
+    team = team_of_three(pair_weight=0.9, share_parameters=True, critic_summary=2)
+    before = networks(team)
+    team.begin_rollouts(4)
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        team.observe(random_transition(team, rng, num_envs=4))
+    assert team.updates == 1 and all(not torch.equal(before[name], after) for name, after in networks(team).items())
+
+
+@each_kind
+@each_sharing
+def test_a_critic_with_an_action_scale_is_a_critic_of_scaled_actions(kind, share):
+    team = team_of_three(kind, share_parameters=share)
+    scaled = team_of_three(kind, share_parameters=share, critic_action_scale=6.0)
+    scaled.load_state_dict(team.state_dict())
+    seen, actions = torch.randn(5, 3, 3), torch.rand(1, 3, 5, 2)
+    expected = team.q_values("critic", seen, None, 6.0 * actions)
+    torch.testing.assert_close(scaled.q_values("critic", seen, None, actions), expected)
+    assert not torch.allclose(team.q_values("critic", seen, None, actions), expected, rtol=0.1)
+
+
+@pytest.mark.parametrize("state", [{}, {"state_size": 6}, {"state_size": 6, "state_per_agent": True}], ids=str)
+@pytest.mark.parametrize("name", ["critic", "critic_target"])
+def test_a_critic_with_a_summary_sees_its_own_agent_directly_and_all_others_through_the_summary(name, state):
+    team = team_of_three(share_parameters=True, critic_summary=2, **state)
+    summary = team.networks[name.replace("critic", "summary")]
+    generator = torch.Generator().manual_seed(0)
+    seen, actions = torch.randn(5, 3, 3, generator=generator), torch.rand(1, 3, 5, 2, generator=generator)
+    states = torch.randn(5, 6, generator=generator) if state else None
+
+    def slopes() -> tuple[torch.Tensor, ...]:
+        """How much Q_1 changes with the observation, action and block of the state of each agent, (N,) each."""
+        inputs = [x.clone().requires_grad_() for x in (seen, actions, *([] if states is None else [states]))]
+        q = team.q_values(name, inputs[0], inputs[2] if state else None, inputs[1])
+        gradients = torch.autograd.grad(q[0, 1].sum(), inputs)
+        blocks = [gradients[0].abs().sum(dim=(0, 2)), gradients[1].abs().sum(dim=(0, 2, 3))]
+        return (*blocks, gradients[2].abs().view(5, 3, -1).sum(dim=(0, 2))) if state else tuple(blocks)
+
+    assert all(size.all() for size in slopes())  # through the summary everything is seen
+    with torch.no_grad():
+        summary.flat.zero_()
+    for position, size in enumerate(slopes()):
+        own_alone = position < 2 or state.get("state_per_agent", False)
+        assert size[1] > 0 and (not (size[0] or size[2])) == own_alone  # a state without blocks stays as it is
+
+
+def test_only_a_shared_central_critic_has_a_summary():
+    for config in ({"share_parameters": False}, {"share_parameters": True, "centralized": False}):
+        assert "summary" not in team_of_three(critic_summary=4, **config).networks
 
 
 def test_the_actor_loss_climbs_q_and_keeps_logits_small():
@@ -246,11 +338,12 @@ def test_the_centralized_critic_sees_the_global_state_and_the_actors_do_not():
 @each_kind
 @each_sharing
 def test_targets_follow_by_tau_after_everything_has_moved(kind, share):
-    team = with_targets_apart(team_of_three(kind, share_parameters=share, tau=0.1, learning_rate=0.05))
+    config = {"share_parameters": share, "critic_summary": 2, "tau": 0.1, "learning_rate": 0.05}
+    team = with_targets_apart(team_of_three(kind, **config))
     before = networks(team)
     team.update(random_batch(team))
     after = networks(team)
-    for name in ("actor", "critic"):
+    for name in ("actor", "critic", "summary") if share else ("actor", "critic"):
         assert (after[name] - before[name]).abs().max() > 0.01
         torch.testing.assert_close(after[f"{name}_target"], 0.9 * before[f"{name}_target"] + 0.1 * after[name])
 

@@ -114,6 +114,40 @@ def test_a_saved_buffer_goes_on_as_if_never_interrupted():
         assert torch.equal(sample(buffer, 3).rewards, sample(copy, 3).rewards)
 
 
+# --- pairs ------------------------------------------------------------------------------------------------------------
+
+
+def drawn_pairs(buffer: ReplayBuffer, size: int = 2000) -> torch.Tensor:
+    """The codes (environment and time) of agent 0 in both halves of a batch of pairs, (2, B / 2)."""
+    batch = buffer.sample(size, torch.Generator().manual_seed(0), GAMMA, pairs=True)
+    assert batch.pairs and len(batch.rewards) == size
+    return batch.observations[:, 0, 0].view(2, -1)
+
+
+@pytest.mark.parametrize("num_envs", [2, 4, 5])
+def test_a_pair_is_the_same_step_of_two_neighbouring_copies(num_envs):
+    first, second = drawn_pairs(filled(10, num_envs=num_envs))
+    assert torch.equal(second, first + 100)  # the next environment, the same time
+    assert set((first // 100).tolist()) == set(range(0, num_envs - 1, 2))  # 0 and 1, 2 and 3, ...; 4 has no partner
+    assert len(first.unique()) == 10 * (num_envs // 2)  # every pair can be drawn
+
+
+def test_an_episode_that_is_over_has_no_partner():
+    buffer = ReplayBuffer(100, num_envs=2)
+    for time in range(10):
+        buffer.add(instant(time, 2, active=np.array([[True, True], [time < 3, time < 3]])))
+    first, _ = drawn_pairs(buffer)
+    assert set(first.tolist()) == {0, 1, 2}
+
+
+def test_the_steps_after_it_are_those_of_each_copy_itself():
+    buffer = filled(20, num_envs=2)
+    batch = buffer.sample(200, torch.Generator().manual_seed(0), GAMMA, n_steps=3, pairs=True)
+    inside = batch.discounts[:, 0] == GAMMA**3
+    moved = batch.next_observations[:, 0, 0] - batch.observations[:, 0, 0]
+    assert inside.any() and torch.equal(moved[inside], torch.full_like(moved[inside], 3.0))
+
+
 # --- n steps ----------------------------------------------------------------------------------------------------------
 
 
