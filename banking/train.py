@@ -26,6 +26,7 @@ ALGORITHMS = {"mappo": create_mappo_agents, "qmix": create_qmix_agents, "maddpg"
 CONFIGS = {
     "mappo": {
         "gamma": 0.99,
+        "gae_lambda": 0.9,
         "rollout_length": 100,
         "minibatches": 4,
         "learning_rate": 2.5e-3,

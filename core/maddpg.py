@@ -218,7 +218,7 @@ class MADDPGTeam(AgentTeam):
     def begin_rollouts(self, num_envs: int) -> None:
         """Prepare the replay buffer for E parallel environments."""
         if self.config.pair_weight and num_envs < 2:
-            raise ValueError("pair_weight compares two copies of the environment: give num_envs >= 2, or pair_weight 0")
+            raise ValueError("pair_weight compares two copies: give num_envs >= 2, or --set pair_weight=0")
         if self.buffer is None or self.buffer.num_envs != num_envs:
             self.buffer = ReplayBuffer(self.config.buffer_size, num_envs, self.device)
 

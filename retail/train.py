@@ -28,11 +28,16 @@ CONFIGS = {
     "maddpg": {
         "actor_objective": "team",  # the critics split the cost by warehouse, the actors lower the sum
         "share_parameters": True,
-        "gamma": 0.9,
+        "gamma": 0.96,
         "batch_size": 256,
-        "updates_per_step": 7,
+        "updates_per_step": 9,
+        "policy_delay": 3,
         "tau": 0.01,
         "state_per_agent": True,
+        "critic_hidden_sizes": [128, 64],
+        "critic_action_scale": 8.0,
+        "critic_summary": 8,
+        "pair_weight": 0.98,
         "anneal_learning_rate": True,
         "logit_penalty": 3e-4,
     },
@@ -58,9 +63,9 @@ CONFIGS = {
 NUM_ENVS = {"maddpg": 20, "mappo": 10, "qmix": 20}
 # Arguments of the training environment: any of MultiWarehouseEnv's. Evaluation always takes the defaults.
 # team_reward_weight 0: each critic learns its own warehouse's cost; 0.25: mixed with the mean over warehouses.
-# state_lookahead 6: the critics, and only they, see the demand of the next 6 days that the simulator has drawn already.
+# state_lookahead 8: the critics, and only they, see the demand of the next 8 days that the simulator has drawn already.
 ENV_OPTIONS = {
-    "maddpg": {"team_reward_weight": 0.0, "state_lookahead": 6},
+    "maddpg": {"team_reward_weight": 0.0, "state_lookahead": 8},
     "mappo": {"state_lookahead": 6, "team_reward_weight": 0.25},
     "qmix": {"state_lookahead": 6},
 }

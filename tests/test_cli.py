@@ -166,6 +166,7 @@ def test_the_curriculum_goes_from_easy_to_hard(tmp_path):
         return env
 
     flags = ["--episodes", "10", "--num-envs", "1", "--eval-episodes", "2", "--no-plots", "--curriculum"]
+    flags += ["--set", "pair_weight=0"]  # which compares copies of the environment, and here is one
     assert train(replace(RETAIL, make_env=make_env), tmp_path, *flags) == 0
     assert seen == ["easy"] + 4 * ["medium"] + 6 * ["hard"]  # before each of 10 rounds, and after the last
 
@@ -233,6 +234,7 @@ def test_data_that_cannot_be_used_is_refused_before_training(tmp_path, capsys, n
         (["--seeds", "1", "1"], 2, "1 1", "name each once"),
         (["--seeds", "1", "--seed", "1"], 2, "--seed and --seeds", "keep one"),
         (["--num-envs", "0"], 2, "'0'", "from 1"),
+        (["--num-envs", "1"], 2, "two copies", "pair_weight=0"),
         (["--threads", "0"], 2, "'0'", "from 1"),
         (["--eval-episodes", "0"], 2, "'0'", "from 1"),
         (["--eval-every", "-1"], 2, "'-1'", "from 0"),

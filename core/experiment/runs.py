@@ -105,6 +105,7 @@ def prepare(problem: Problem, options: Options, stop: StopSignals) -> Run:
         options.num_envs = min(options.num_envs or problem.num_envs[options.algo], options.episodes)
         training_env, team = build(problem, options, options.seed)
         check_env(training_env, team)
+        team.begin_rollouts(training_env.num_envs)  # refuses what the team cannot learn from
         copies = min(COPIES, options.eval_episodes)
         evaluation_env = problem.make_env(copies, options.difficulty, data=options.data, evaluation=True)
         if options.data is None:  # on the user's data they are tuned first, which takes a minute

@@ -47,6 +47,11 @@ FRONT_PAGE = {
         "rule: local index", "rule: global index",
     ],
 }  # fmt: skip
+LINES = {"maddpg": "#0072B2", "mappo": "#E69F00", "qmix": "#009E73"}  # colours of the learning curves
+SHOWN_RULES = {
+    "retail": ("base-stock, tuned jointly", "adaptive base-stock, tuned jointly"),
+    "banking": ("size threshold", "local index"),
+}
 KEYS = ["problem", "difficulty", "policy", "training_seed"]
 
 
@@ -73,6 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         put("docs/BENCHMARKS.md", "comparison", tables())
         put("README.md", "results", tables(FRONT_PAGE))
         put("docs/BENCHMARKS.md", "control", control_table())
+        draw_curves()
 
 
 def run_all(options: argparse.Namespace) -> None:
@@ -138,13 +144,30 @@ def run_one(problem_name: str, difficulty: str, policy: str, seed: str, part: Pa
         if not own:
             judged(f"untrained {algorithm}", team, int(seed), greedy=False)
         started = time.perf_counter()
-        train(env, team, EPISODES[problem_name], int(seed), progress=False)
+        history = train(env, team, EPISODES[problem_name], int(seed), progress=False)
         judged(policy, team, int(seed), seconds=time.perf_counter() - started)
+        curve(history, rows[-1]).to_csv(curve_part(part), index=False)
     pd.DataFrame(rows).to_csv(part, index=False)
+
+
+def curve(history, cell: dict):
+    """The training itself, with exploration: means over each fortieth of the episodes."""
+    metric, size = SORTED_BY[cell["problem"]], len(history) // 40
+    part = history["episode"] // size
+    table = history[metric].groupby(part).mean().rename("value").rename_axis("until").reset_index()
+    return table.assign(until=(table["until"] + 1) * size, **{name: cell[name] for name in KEYS})
+
+
+def curve_part(part: Path) -> Path:
+    return part.with_suffix(".curve.csv")
 
 
 def table_path() -> Path:
     return RESULTS / "comparison.csv"
+
+
+def curves_path() -> Path:
+    return RESULTS / "curves.csv"
 
 
 def read():
@@ -154,7 +177,7 @@ def read():
 
 
 def keep(part: Path) -> None:
-    """Add a finished cell to the table."""
+    """Add a finished cell to the table, and its learning curve to the curves."""
     import pandas as pd
 
     lock = table_path().with_suffix(".lock")  # several of these scripts may run at a time
@@ -165,12 +188,16 @@ def keep(part: Path) -> None:
         except FileExistsError:
             time.sleep(0.1)
     try:
-        tables = ([read()] if table_path().exists() else []) + [pd.read_csv(part)]
-        whole = pd.concat(tables).drop_duplicates(KEYS, keep="last").sort_values(KEYS)
-        temporary = table_path().with_suffix(".tmp")
-        whole.to_csv(temporary, index=False)
-        temporary.replace(table_path())
-        part.unlink()
+        for path, new, keys in ((curves_path(), curve_part(part), [*KEYS, "until"]), (table_path(), part, KEYS)):
+            if not new.exists():
+                continue
+            known = [pd.read_csv(path)] if path.exists() else []
+            whole = pd.concat([*known, pd.read_csv(new)]).drop_duplicates(keys, keep="last").sort_values(keys)
+            whole = whole[[*keys, *(name for name in whole if name not in keys)]]
+            temporary = path.with_suffix(".tmp")
+            whole.to_csv(temporary, index=False)
+            temporary.replace(path)
+            new.unlink()
     finally:
         lock.unlink()
 
@@ -232,6 +259,46 @@ def control_table() -> str:
             label = f"{problem}, {COLUMNS[problem][metric]}"
             lines.append(f"| {label} | {algorithm.upper()} | {' | '.join(texts)} | {len(change)} |")
     return "\n".join(lines) + "\n"
+
+
+def draw_curves() -> None:
+    """docs/images/curves.png: the trainings on medium, mean and 95 % t interval over the seeds, beside tuned rules."""
+    import matplotlib
+    import pandas as pd
+
+    from core.experiment.evaluation import half_width
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rules = read()
+    rules = rules[rules["difficulty"] == "medium"].set_index(["problem", "policy"])
+    whole = pd.read_csv(curves_path())
+    figure, grid = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    for axes, problem in zip(grid, SORTED_BY, strict=True):
+        sign = 1.0 if problem == "retail" else -1.0  # less is better on both axes
+        cell = whole[(whole["problem"] == problem) & (whole["difficulty"] == "medium")]
+        for algorithm, colour in LINES.items():
+            seeds = cell[cell["policy"] == algorithm].pivot(index="until", columns="training_seed", values="value")
+            mean, half = sign * seeds.mean(axis=1), seeds.apply(lambda row: half_width(row.to_numpy()), axis=1)
+            axes.plot(mean.index, mean, color=colour, lw=2, label=f"{algorithm.upper()}, {seeds.shape[1]} trainings")
+            low = (mean - half).clip(lower=0.7 * mean)  # of a wide interval, the log axis shows the beginning only
+            axes.fill_between(mean.index, low, mean + half, color=colour, alpha=0.2, lw=0)
+        for rule, style in zip(SHOWN_RULES[problem], ((0, (1, 1)), (0, (5, 2))), strict=True):
+            level = sign * rules.loc[(problem, f"rule: {rule}"), SORTED_BY[problem]]
+            axes.axhline(level, color="#444444", lw=1.3, ls=style, label=f"{rule}: {level:.4g}")
+        axes.set_yscale("log")
+        ticks = (40, 60, 100, 200) if problem == "retail" else (1500, 2500, 5000, 10000)
+        axes.set_yticks(ticks, [f"{tick}" for tick in ticks])
+        axes.minorticks_off()
+        label = {"retail": "cost, $", "banking": "minus team reward"}[problem]
+        axes.set(xlabel="training episodes", ylabel=f"{label} (log scale)", xlim=(0, EPISODES[problem]))
+        axes.set_title(f"{problem}, medium", fontsize=10, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    figure.suptitle("In training, with exploration: mean of the seeds, band = 95 % t interval over them", fontsize=11)
+    figure.savefig(ROOT / "docs" / "images" / "curves.png", dpi=110)
+    plt.close(figure)
 
 
 def digits(name: str) -> int:

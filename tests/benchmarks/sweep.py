@@ -26,16 +26,16 @@ METRIC = {"retail": ("total_cost", "cost, $"), "banking": ("team_return", "team 
 KEYS = {
     ("maddpg", "retail", 200): {
         "learning_rate": (1e-5, 1e-3, 3e-2),
-        "gamma": (0.3, 0.9, 0.995),
+        "gamma": (0.3, 0.96, 0.995),
         "tau": (0.0003, 0.01, 0.5),
         "batch_size": (16, 256, 1024),
-        "updates_per_step": (1, 7, 14),
+        "updates_per_step": (1, 9, 18),
         "noise_std": (0.05, 1.0, 4.0),
     },
     ("mappo", "banking", 100): {
         "learning_rate": (1e-4, 2.5e-3, 3e-2),
         "gamma": (0.7, 0.99, 0.9995),
-        "gae_lambda": (0.0, 0.95, 1.0),
+        "gae_lambda": (0.0, 0.9, 1.0),
         "clip_range": (0.01, 0.2, 2.0),
         "epochs": (1, 10, 40),
         "entropy_coefficient": (0.0, 0.02, 0.5),
@@ -49,7 +49,7 @@ KEYS = {
         "epsilon_decay": (0.7, 0.995, 0.9999),
     },
 }
-BUDGETS = {("maddpg", "retail"): (125, 250, 500, 1000, 2000), ("mappo", "banking"): (25, 50, 100, 200, 400, 800)}
+BUDGETS = {("maddpg", "retail"): (125, 250, 500, 1000, 2000), ("mappo", "banking"): (25, 50, 100, 200, 400, 800, 3200)}
 RULES = {"retail": ("base-stock, tuned jointly", "adaptive base-stock, tuned jointly"),
          "banking": ("size threshold", "local index", "global index")}  # fmt: skip
 
