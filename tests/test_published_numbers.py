@@ -51,6 +51,19 @@ def test_the_table_of_public_environments_is_that_of_the_csv():
     assert len(rows) > 6 and all(row in page("docs/BENCHMARKS.md") for row in rows)
 
 
+def test_the_table_of_what_is_attainable_is_that_of_the_csv():
+    table = script("attainable").markdown(pd.read_csv(RESULTS / "attainable.csv"))
+    assert len(table.splitlines()) == 4
+    assert table in page("docs/BENCHMARKS.md")
+
+
+def test_the_learning_curves_are_of_five_trainings_each():
+    curves = pd.read_csv(RESULTS / "curves.csv")
+    medium = curves[(curves["difficulty"] == "medium") & curves["policy"].isin(["maddpg", "mappo", "qmix"])]
+    counted = medium.groupby(["problem", "policy", "training_seed"]).size()
+    assert len(counted) == 2 * 3 * 5 and set(counted) == {40}
+
+
 def test_the_bounds_are_those_of_the_csv():
     text = page("docs/BENCHMARKS.md").replace("−", "-")
     table = pd.read_csv(RESULTS / "bounds.csv")
