@@ -162,12 +162,12 @@ class MADDPGTeam(AgentTeam):
         critic_inputs += n if c.share_parameters else 0  # the id
         shared_homes = self.devices[:1] if c.share_parameters else self.devices
         self.summarizes = bool(c.critic_summary and c.share_parameters and c.centralized)
+        self.own_state_size = c.state_size // n if c.state_per_agent else c.state_size
         if self.summarizes:
+            sizes = (critic_inputs, 4 * c.critic_summary, c.critic_summary)
             for name in ("summary", "summary_target"):
-                sizes = (critic_inputs, 4 * c.critic_summary, c.critic_summary)
                 self.networks[name] = make_stack(1, sizes, self.generator, shared_homes)
-            own_state = c.state_size // n if c.state_per_agent else c.state_size
-            critic_inputs = self.state_dim + own_state + action_dim + n + c.critic_summary
+            critic_inputs = self.state_dim + self.own_state_size + action_dim + n + c.critic_summary
         actor_sizes = (self.input_dim, *c.hidden_sizes, action_dim)
         critic_sizes = (critic_inputs, *(c.critic_hidden_sizes or c.hidden_sizes), 1)
         actors = 1 if c.share_parameters else n
@@ -343,11 +343,11 @@ class MADDPGTeam(AgentTeam):
         patterns in its noise. (N, B, S + N * A + N) -> (N, B, O + own S + A + N + summary).
         """
         n, (o, s, a) = self.num_agents, (self.state_dim, self.config.state_size, self.action_dim)
-        own_state = s // n if self.config.state_per_agent else s
         everything = inputs.reshape(1, -1, inputs.shape[-1])  # (1, N * B, ...)
         summary = self.networks[critic.replace("critic", "summary")](everything, frozen).view(*inputs.shape[:2], -1)
         observations, states, actions, ids = inputs.split([n * o, s, n * a, n], dim=-1)
-        own = [observations[..., :o], states[..., :own_state], actions[..., :a], ids]  # agent i comes first: its place
+        # Agent i comes first: its place.
+        own = [observations[..., :o], states[..., : self.own_state_size], actions[..., :a], ids]
         return torch.cat([*own, summary], dim=-1)  # (MADDPG-15)
 
     def target_actions(self, observations: Tensor, masks: Tensor | None) -> Tensor:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import script
 
 from core.experiment.evaluation import evaluate
 from retail.baselines import baselines
 from retail.environment import MultiWarehouseEnv
 
-SPEC = importlib.util.spec_from_file_location("attainable", ROOT / "tests" / "benchmarks" / "attainable.py")
-attainable = sys.modules["attainable"] = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(attainable)
+attainable = script("attainable")
 
 
 @pytest.mark.parametrize("difficulty", ["easy", "medium", "hard"])

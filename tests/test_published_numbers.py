@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import re
-import sys
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, script
 
 RESULTS = ROOT / "docs" / "results"
 INTERVAL = re.compile(r"[−-]?\d[\d,]*(?:\.\d+)? ± \d+(?:\.\d+)?")
-
-
-def script(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "benchmarks" / f"{name}.py")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def page(name: str) -> str:

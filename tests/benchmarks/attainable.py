@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -62,8 +63,6 @@ def main(argv: list[str] | None = None) -> None:
             row |= {name: round(float(values.mean()), 3), f"{name}_ci95": round(half_width(values.numpy()), 3)}
         rows.append(row | {"seconds": round(seconds)})
         print(f"{options.updates * batch} episodes: {seconds:.0f} s", flush=True)
-    import pandas as pd
-
     table = pd.DataFrame(rows)
     table.to_csv(options.out, index=False, lineterminator="\n")
     print(markdown(table))
@@ -128,7 +127,7 @@ def critic_slopes(run: Path, episodes: int = 200) -> tuple[Tensor, Tensor]:
     copy, exact, said = DifferentiableWarehouses(episodes, config["difficulty"]), [], []
 
     def act(observations: Tensor) -> Tensor:
-        return torch.sigmoid(team.networks["actor"](team.agent_inputs(observations)))[..., 0].T  # (E, N)
+        return team.act(observations, training=False, masks=None)[..., 0]  # (E, N)
 
     for moment in MOMENTS:
         with torch.no_grad():
