@@ -16,7 +16,7 @@ from teams import ALGORITHMS, same
 from core.experiment.training import episode_seeds
 
 TWO_PROCESSES = '''
-import sys, warnings
+import sys, warnings, weakref
 from pathlib import Path
 root, folder = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path[:0] = [str(root), str(root / "tests")]
@@ -70,8 +70,10 @@ for name, run in {
         run()
     except ValueError as error:
         result[name] = str(error)
-torch.save(result, folder / f"rank{rank}.pt")
+group = weakref.ref(torch.distributed.group.WORLD)
 distributed.finish()
+result["left behind"] = group() is not None
+torch.save(result, folder / f"rank{rank}.pt")
 '''
 
 
@@ -124,3 +126,8 @@ def test_what_cannot_be_shared_out_is_refused_in_both_processes(two_processes):
         assert "running episodes differ between processes" in result["unequal"]
         assert "expected a multiple of 4 (2 environments in each of 2 processes), found 6" in result["remainder"]
         assert "num_envs: 3 cannot be shared out over 2 processes" in result["share"]
+
+
+def test_nothing_keeps_the_group_and_its_threads_alive_once_left(two_processes):
+    """Threads of gloo that still run as Python ends abort the process, now and then."""
+    assert [result["left behind"] for result in two_processes] == [False, False]

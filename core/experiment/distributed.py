@@ -38,6 +38,10 @@ def start(device: str | None = "cpu") -> str:
     if device == "cuda" and gpus:
         device = f"cuda:{local % gpus}"
         torch.cuda.set_device(device)
+    # Before there is a group: functions of this module keep the group they find as a default argument. Training imports
+    # it by the way, and gloo's threads would outlive finish() and now and then abort the process as Python ends.
+    from torch.distributed import nn  # noqa: F401
+
     # NCCL wants a GPU for every process; gloo also averages tensors of a GPU that processes share.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") and own <= gpus else "gloo")
     return device
