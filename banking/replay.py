@@ -255,5 +255,3 @@ def tune_rule(rule: type[Rule], env: RecordedRouting, generations: int, candidat
         mean, sd = 0.3 * mean + 0.7 * elite.mean(axis=0), np.maximum(0.3 * sd + 0.7 * elite.std(axis=0), floor)
         means.append(mean)
     return np.mean(means[-max(1, generations // 3) :], axis=0).tolist()
-
-

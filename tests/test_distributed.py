@@ -15,7 +15,7 @@ from teams import ALGORITHMS, same
 
 from core.experiment.training import episode_seeds
 
-TWO_PROCESSES = '''
+TWO_PROCESSES = """
 import sys, warnings, weakref
 from pathlib import Path
 root, folder = Path(sys.argv[1]), Path(sys.argv[2])
@@ -74,7 +74,7 @@ group = weakref.ref(torch.distributed.group.WORLD)
 distributed.finish()
 result["left behind"] = group() is not None
 torch.save(result, folder / f"rank{rank}.pt")
-'''
+"""
 
 
 @pytest.fixture(scope="module")

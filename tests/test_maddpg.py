@@ -241,9 +241,7 @@ def test_in_the_own_objective_only_the_own_action_is_new(share, twins):
         joint = torch.stack([new[j] if j == i else stored[j] for j in range(3)])
         expected -= one_by_one(team, "critic", batch, joint)[0, i].mean()
     torch.testing.assert_close(team.actor_loss(batch), expected, rtol=1e-4, atol=1e-5)
-    together = team_of_three(
-        share_parameters=share, twin_critics=twins, logit_penalty=0.0, actor_objective="team"
-    )
+    together = team_of_three(share_parameters=share, twin_critics=twins, logit_penalty=0.0, actor_objective="team")
     together.load_state_dict(team.state_dict())
     expected = -one_by_one(team, "critic", batch, new)[0].mean(dim=-1).sum()
     torch.testing.assert_close(together.actor_loss(batch), expected, rtol=1e-4, atol=1e-5)
