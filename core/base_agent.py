@@ -14,7 +14,9 @@ import dataclasses
 import difflib
 import itertools
 import os
+import pickle
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -164,6 +166,8 @@ class BaseAgent:
             raise ValueError(f"index: expected 0 to {self.team.num_agents - 1}, found {index}")
         self.index = index
         self.memory: Tensor | None = None  # (1, H), of a recurrent agent that acts alone
+        if team is None:
+            self.team._agents[index] = self
 
     def begin_episode(self) -> None:
         """Tell an agent that acts alone of a reset: a recurrent one forgets the episode before."""
@@ -194,7 +198,10 @@ class BaseAgent:
         raise NotImplementedError
 
     def update(self, batch: Any) -> dict[str, float]:
-        """One optimizer step on a batch that moves this agent and no other (shared parameters move for all)."""
+        """One optimizer step on a batch that moves this agent and no other (shared parameters move for all).
+
+        What counts updates, such as ``policy_delay``, counts this agent's own.
+        """
         with self.team.only_member(self.index):
             return self.team.update(batch)
 
@@ -249,7 +256,10 @@ class AgentTeam(Sequence):
         self.environment_steps = 0  # joint steps seen, summed over parallel environments
         self.updates = 0
         self.progress = 0.0  # share of the training that is done, for what anneals
-        self.gradient_hook: Callable[[list[Tensor]], None] | None = None
+        self.missed = [Counter() for _ in range(num_agents)]  # what the clocks of updates counted without agent i
+        # Of processes that learn together: how many, and what replaces tensors by their mean over them.
+        self.processes = 1
+        self.average_hook: Callable[[list[Tensor]], None] | None = None
         self._agents = [self.agent_class(index=i, team=self) for i in range(num_agents)]
 
     # --- a sequence of agents -------------------------------------------------------------------------------------
@@ -402,7 +412,12 @@ class AgentTeam(Sequence):
     def epsilon(self) -> float:
         """Exploration now: it decays with environment steps, not with updates, so that more updates explore no less."""
         decays = self.environment_steps / self.config.epsilon_decay_steps
-        return max(self.config.epsilon_min, self.config.epsilon * self.config.epsilon_decay**decays)
+        floor = min(self.config.epsilon_min, self.config.epsilon)  # who starts lower stays there
+        return max(floor, self.config.epsilon * self.config.epsilon_decay**decays)
+
+    def count_steps(self, transition: Transition) -> None:
+        """Move the clock of environment steps: by those of one process times the processes that learn together."""
+        self.environment_steps += self.processes * int(transition.active.any(axis=1).sum())
 
     def add_optimizer(self, name: str, networks: Sequence[Stack], learning_rate: float, eps: float = 1e-8) -> None:
         """Create the Adam optimizer ``name`` over these networks."""
@@ -416,8 +431,8 @@ class AgentTeam(Sequence):
     def descend(self, name: str, loss: Tensor, jointly: bool = False) -> float:
         """Minimise ``loss`` by one step of optimizer ``name``; returns the largest gradient norm before clipping.
 
-        Each member's gradient is clipped by its own norm, since each is a network of its own; ``jointly`` clips by one
-        norm over all parameters of the optimizer, for one loss that trains them together.
+        Each member of each stack is clipped by the norm of its own gradient, a memory or a summary apart from the
+        network that reads it; ``jointly`` clips by one norm over all parameters of the optimizer.
 
         Raises:
             FloatingPointError: the gradient is not finite. Nothing has been changed then.
@@ -426,8 +441,8 @@ class AgentTeam(Sequence):
         for stack in self.trained[name]:
             stack.flat.grad.zero_()
         loss.backward()
-        if self.gradient_hook is not None:
-            self.gradient_hook([stack.flat for stack in self.trained[name]])
+        if self.average_hook is not None:
+            self.average_hook([stack.flat.grad for stack in self.trained[name]])
         norms = [stack.gradient_norms() for stack in self.trained[name]]  # (members,) each
         if jointly:
             total = torch.stack([norm.square().sum() for norm in norms]).sum().sqrt()
@@ -446,9 +461,20 @@ class AgentTeam(Sequence):
 
     @contextmanager
     def only_member(self, index: int) -> Iterator[None]:
-        """Whatever is learnt inside, keep it for member ``index`` alone; shared networks keep it all."""
+        """Whatever is learnt inside, keep it for member ``index`` alone; shared networks keep it all.
+
+        Inside, the clocks of updates (the team's, and Adam's of each optimizer) show what this member took part in.
+        """
         before = {key: vector.detach().clone() for key, (_, vector) in self._learnt_vectors().items()}
+        counts = self._counts()
+        own = {name: count - self.missed[index][name] for name, count in counts.items()}
+        self._set_counts(own)
         yield
+        fresh = {name: count - own[name] for name, count in self._counts().items()}
+        self._set_counts({name: count + fresh[name] for name, count in counts.items()})
+        for other in range(self.num_agents):
+            if other != index:
+                self.missed[other].update(fresh)  # adds
         with torch.no_grad():
             for key, (stack, vector) in self._learnt_vectors().items():
                 old = before.get(key, torch.zeros_like(vector))  # Adam's moments appear, from 0, at its first step
@@ -456,6 +482,22 @@ class AgentTeam(Sequence):
                     others = [k for k in range(stack.members) if stack.owners[k] % self.num_agents != index]
                     for rows, old_rows in zip(stack.by_member(vector), stack.by_member(old), strict=True):
                         rows[others] = old_rows[others]
+
+    def _counts(self) -> dict[str, float]:
+        """How often the team learnt, and how often each optimizer stepped for networks that are not shared."""
+        steps = {name: [float(state["step"]) for state in self._own_states(name)] for name in self.optimizers}
+        return {"updates": self.updates} | {name: max(counts, default=0.0) for name, counts in steps.items()}
+
+    def _set_counts(self, counts: dict[str, float]) -> None:
+        self.updates = int(counts["updates"])
+        for name in self.optimizers:
+            for state in self._own_states(name):
+                state["step"].fill_(counts[name])
+
+    def _own_states(self, name: str) -> list[dict[str, Tensor]]:
+        """Adam's state for each stack of optimizer ``name`` that is not shared and has learnt."""
+        states = self.optimizers[name].state
+        return [states[s.flat] for s in self.trained[name] if not s.shared and s.flat in states]
 
     def _learnt_vectors(self) -> dict[tuple, tuple[StackedMLP, Tensor]]:
         """Every vector laid out like a stack's parameters that learning moves, with its stack."""
@@ -509,6 +551,7 @@ class AgentTeam(Sequence):
             "optimizers": {name: copy.deepcopy(optimizer.state_dict()) for name, optimizer in self.optimizers.items()},
             "buffer": self.buffer.state_dict() if with_buffer and self.buffer is not None else None,
             "counters": {name: getattr(self, name) for name in ("environment_steps", "updates", "progress")},
+            "missed": [dict(missed) for missed in self.missed],
             "extra": self.extra_state(),
             "random": self.random_state(),
         }
@@ -543,6 +586,7 @@ class AgentTeam(Sequence):
         self.environment_steps = state["counters"]["environment_steps"]
         self.updates = state["counters"]["updates"]
         self.progress = state["counters"].get("progress", 0.0)
+        self.missed = [Counter(missed) for missed in state.get("missed", [{}] * self.num_agents)]
         self.load_extra_state(state["extra"])
         self.set_random_state(state["random"])
 
@@ -556,11 +600,15 @@ class AgentTeam(Sequence):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file holds another algorithm.
+            ValueError: the file holds another algorithm, or no team.
         """
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state.get("algorithm") != cls.__name__:
-            raise ValueError(f"{path}: expected a {cls.__name__}, found a {state.get('algorithm')}")
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, KeyError, EOFError) as error:
+            raise ValueError(f"{path}: expected a file that team.save wrote, found none that can be read") from error
+        if not isinstance(state, dict) or state.get("algorithm") != cls.__name__:
+            found = f"a {state['algorithm']}" if isinstance(state, dict) and "algorithm" in state else "something else"
+            raise ValueError(f"{path}: expected a {cls.__name__} that team.save wrote, found {found}")
         team = cls(**state["sizes"], config=state["config"], device=device)
         team.load_state_dict(state)
         return team
@@ -577,12 +625,17 @@ def as_team(agents: AgentTeam | Sequence[BaseAgent]) -> AgentTeam:
     team with one stack a device; agent i keeps the weights it was built with.
 
     Raises:
-        ValueError: the agents are of different algorithms, sizes or configs.
+        ValueError: the agents are of different algorithms, sizes or configs, or are part of a team or in another order.
     """
     if isinstance(agents, AgentTeam):
         return agents
     first = agents[0]
     if all(agent.team is first.team for agent in agents):
+        if [agent.index for agent in agents] != list(range(len(first.team))):
+            raise ValueError(
+                f"agents: expected those of a team of {len(first.team)}, each once and in order; "
+                f"found numbers {[agent.index for agent in agents]}; pass the team itself"
+            )
         return first.team
     kind, config = type(first.team), dataclasses.asdict(first.team.config)
     for position, agent in enumerate(agents):

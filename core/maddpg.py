@@ -65,6 +65,9 @@ class MADDPGConfig(TeamConfig):
             self.require(key, getattr(self, key) >= 0, "a number of at least 0")
         for key in ("temperature", "critic_action_scale"):
             self.require(key, getattr(self, key) > 0, "a number above 0")
+        rate = self.actor_learning_rate
+        self.require("actor_learning_rate", rate is None or rate > 0, "null or a number above 0")
+        self.require("critic_hidden_sizes", all(width >= 1 for width in self.critic_hidden_sizes), "positive widths")
         self.require("critic_summary", self.critic_summary >= 0, "an integer of at least 0")
         self.require("pair_weight", 0.0 <= self.pair_weight <= 1.0, "a number in [0, 1]")
         self.require("batch_size", not self.pair_weight or self.batch_size >= 2, "2 or more, since pair_weight is set")
@@ -180,7 +183,8 @@ class MADDPGTeam(AgentTeam):
         for name in self.learnt:
             self.networks[f"{name}_target"].copy_from(self.networks[name])
         critic = [self.networks[name] for name in self.learnt if name != "actor"]
-        self.add_optimizer("actor", [self.networks["actor"]], c.actor_learning_rate or c.learning_rate)
+        actor_rate = c.learning_rate if c.actor_learning_rate is None else c.actor_learning_rate
+        self.add_optimizer("actor", [self.networks["actor"]], actor_rate)
         self.add_optimizer("critic", critic, c.learning_rate)
         self.own_action = torch.eye(n, dtype=torch.bool, device=self.device).view(n, n, 1, 1)  # critic i, action i
         # Agent i's place: itself first, then i + 1, i + 2, ... around the ring.
@@ -227,7 +231,7 @@ class MADDPGTeam(AgentTeam):
         if self.buffer is None:
             self.begin_rollouts(len(transition.rewards))
         self.buffer.add(transition)
-        self.environment_steps += int(transition.active.any(axis=1).sum())
+        self.count_steps(transition)
         self.steps += 1
         if self.environment_steps < self.config.learning_starts or self.steps % self.config.update_every:
             return {}

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,9 @@ class MAPPOConfig(TeamConfig):
             self.require(key, getattr(self, key) >= 0, "a number of at least 0")
         for key in ("clip_range", "huber_delta"):
             self.require(key, getattr(self, key) > 0, "a number above 0")
+        rate = self.critic_learning_rate
+        self.require("critic_learning_rate", rate is None or rate > 0, "null or a number above 0")
+        self.require("critic_hidden_sizes", all(width >= 1 for width in self.critic_hidden_sizes), "positive widths")
         self.require("gae_lambda", 0.0 <= self.gae_lambda <= 1.0, "a number in [0, 1]")
         self.require("target_kl", self.target_kl is None or self.target_kl > 0, "null or a number above 0")
 
@@ -165,11 +168,13 @@ class ValueNormalizer:
         self.decay = decay
         self.sums = torch.zeros(3, num_agents, device=device)  # of x, x squared, 1
 
-    def update(self, returns: Tensor, active: Tensor) -> None:
-        """Take in a rollout's returns, (T, E, N)."""
-        count = active.sum(dim=(0, 1))
-        moments = [(returns * active).sum(dim=(0, 1)), (returns.square() * active).sum(dim=(0, 1)), count]
-        self.sums.lerp_(torch.stack(moments) / count.clamp(min=1.0), 1.0 - self.decay)  # 0, 0, 0 if never active
+    def update(self, returns: Tensor, active: Tensor, average: Callable[[list[Tensor]], None] | None = None) -> None:
+        """Take in a rollout's returns, (T, E, N); those of all processes, if ``average`` is their mean."""
+        weights = [returns * active, returns.square() * active, active]
+        moments = torch.stack([weight.sum(dim=(0, 1)) for weight in weights])  # (3, N)
+        if average is not None:
+            average([moments])
+        self.sums.lerp_(moments / moments[2].clamp(min=1.0), 1.0 - self.decay)  # 0, 0, 0 if never active
 
     @property
     def mean_and_std(self) -> tuple[Tensor, Tensor]:
@@ -240,7 +245,8 @@ class MAPPOTeam(AgentTeam):
         self.networks["critic"] = make_stack(members, critic_sizes, output_gain=1.0, **make)
         policy = [network for name, network in self.networks.items() if name != "critic"]
         self.add_optimizer("actor", policy, c.learning_rate, eps=1e-5)
-        self.add_optimizer("critic", [self.networks["critic"]], c.critic_learning_rate or c.learning_rate, eps=1e-5)
+        critic_rate = c.learning_rate if c.critic_learning_rate is None else c.critic_learning_rate
+        self.add_optimizer("critic", [self.networks["critic"]], critic_rate, eps=1e-5)
         self.normalizer = ValueNormalizer(num_agents, self.device)
         self.acting: dict[str, Tensor] = {}  # what the policy knew when it last acted
 
@@ -310,14 +316,14 @@ class MAPPOTeam(AgentTeam):
             self.begin_rollouts(len(transition.rewards))
         self.buffer.add(transition, **self.acting)
         self.acting = {}
-        self.environment_steps += int(transition.active.any(axis=1).sum())
+        self.count_steps(transition)
         return self.update() if self.buffer.full else {}
 
     def update(self, batch: RolloutBatch | None = None) -> dict[str, float]:
         """Learn from ``batch`` in one step, or from the stored rollout in ``epochs`` passes, and forget it."""
         if batch is not None:
             return self.learn(batch)
-        if not len(self.buffer):
+        if not self.buffer:  # none, or an empty one
             return {}
         rollout, reports = self.prepare(), []
         for _ in range(self.config.epochs):
@@ -350,7 +356,7 @@ class MAPPOTeam(AgentTeam):
         )
         returns = advantages + values  # (MAPPO-11)
         if c.normalize_values:
-            self.normalizer.update(returns, active)
+            self.normalizer.update(returns, active, self.average_hook)
         if c.episodes_per_seed > 1:
             advantages = less_shared_luck(advantages, active, c.episodes_per_seed)
         if c.normalize_advantages:  # once a rollout, over living agents

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 
-class StackedMLP(nn.Module):
+class StackedMLP:
     """``members`` MLPs of the same sizes, with separate parameters.
 
     All parameters are windows into one vector ``flat``, and all gradients into ``flat.grad``, so that an optimizer
@@ -40,7 +40,6 @@ class StackedMLP(nn.Module):
         activation: Callable[[Tensor], Tensor] = torch.relu,
         device: torch.device | str = "cpu",
     ):
-        super().__init__()
         self.members, self.sizes, self.activation = members, tuple(sizes), activation
         self.shared = members == 1  # one network for all agents; twin critics of all agents set it, too
         self.owners = list(range(members))  # which members of the whole these are; a part of a SpreadMLP has some
@@ -50,7 +49,7 @@ class StackedMLP(nn.Module):
             for shape in ((members, inputs, outputs), (members, 1, outputs))  # a weight and a bias a layer
         ]
         self.counts = [math.prod(shape) for shape in shapes]
-        self.flat = nn.Parameter(torch.zeros(sum(self.counts), device=device))
+        self.flat = torch.zeros(sum(self.counts), device=device).requires_grad_()
         self.flat.grad = torch.zeros_like(self.flat)
         leaves = []
         for shape, value, gradient in zip(
@@ -77,7 +76,7 @@ class StackedMLP(nn.Module):
         for rows in self.by_member(self.flat.grad):
             rows.mul_(factors.unsqueeze(1))
 
-    def forward(self, inputs: Tensor, frozen: bool = False) -> Tensor:
+    def __call__(self, inputs: Tensor, frozen: bool = False) -> Tensor:
         """Apply member k to ``inputs[k]``.
 
         Args:
@@ -90,7 +89,7 @@ class StackedMLP(nn.Module):
         """
         groups, batch = inputs.shape[0], inputs.shape[1]
         if self.members == 1 and groups > 1:
-            return self.forward(inputs.reshape(1, groups * batch, -1), frozen).view(groups, batch, -1)
+            return self(inputs.reshape(1, groups * batch, -1), frozen).view(groups, batch, -1)
         hidden = inputs.expand(self.members, -1, -1)
         last = len(self.layers) - 1
         for index, (weight, bias) in enumerate(self.layers):
@@ -122,7 +121,7 @@ class StackedMLP(nn.Module):
         return [self]
 
 
-class SpreadMLP(nn.Module):
+class SpreadMLP:
     """The members of one ``StackedMLP`` spread over several devices: a stack a device, a loop over devices only.
 
     Takes and returns tensors on the first device, so that an algorithm does not notice.
@@ -132,13 +131,12 @@ class SpreadMLP(nn.Module):
     """
 
     def __init__(self, devices: Sequence[torch.device], sizes: Sequence[int], generator: torch.Generator, **options):
-        super().__init__()
         self.devices = list(dict.fromkeys(devices))
         self.rows = [[i for i, device in enumerate(devices) if device == own] for own in self.devices]
         order = [row for rows in self.rows for row in rows]
         self.restore = [order.index(i) for i in range(len(order))]
         whole = StackedMLP(len(devices), sizes, generator, device=generator.device, **options)
-        self.parts = nn.ModuleList()
+        self.parts: list[StackedMLP] = []
         for own, rows in zip(self.devices, self.rows, strict=True):
             part = StackedMLP(len(rows), sizes, generator, device=own, **options)
             with torch.no_grad():
@@ -148,8 +146,8 @@ class SpreadMLP(nn.Module):
             self.parts.append(part)
         self.members, self.sizes = len(devices), tuple(sizes)
 
-    def forward(self, inputs: Tensor, frozen: bool = False) -> Tensor:
-        """As ``StackedMLP.forward``; slices travel to their device and the answers come back."""
+    def __call__(self, inputs: Tensor, frozen: bool = False) -> Tensor:
+        """As ``StackedMLP``'s call; slices travel to their device and the answers come back."""
         home, inputs = inputs.device, inputs.expand(self.members, -1, -1)
         answers = [
             part(inputs[rows].to(own), frozen).to(home)
@@ -172,7 +170,7 @@ class SpreadMLP(nn.Module):
 
     def stacks(self) -> list[StackedMLP]:
         """One stack a device."""
-        return list(self.parts)
+        return self.parts
 
 
 def make_stack(

@@ -226,7 +226,7 @@ class QMIXTeam(AgentTeam):
         if self.buffer is None:
             self.begin_rollouts(len(transition.rewards))
         self.buffer.add(transition, **self.recalled)
-        self.environment_steps += int(transition.active.any(axis=1).sum())
+        self.count_steps(transition)
         self.steps += 1
         if self.environment_steps < self.config.learning_starts or self.steps % self.config.update_every:
             return {}

@@ -109,13 +109,14 @@ class ReplayBuffer:
         rows = self._drawable(pairs)
         count = self.size if rows is None else len(rows)
         if not count:
-            raise ValueError("the replay buffer is empty: observe some transitions before learning from it")
+            what = "steps at which two neighbouring copies both run" if pairs else "transitions"
+            raise ValueError(f"the replay buffer holds no {what}: observe some before learning from it")
         draws = batch_size // 2 if pairs else batch_size
         drawn = torch.randint(count, (draws,), generator=generator, device=self.device)
         rows = drawn if rows is None else rows[drawn]
         rows = torch.cat([rows, rows + 1]) if pairs else rows
         rewards, last = f["rewards"][rows], rows
-        discounts = torch.full((batch_size, 1), gamma, device=self.device)
+        discounts = torch.full((len(rows), 1), gamma, device=self.device)
         for _ in range(n_steps - 1):
             following = (last + self.num_envs) % self.capacity
             on = ~self._ends(last)  # (B,)
@@ -166,10 +167,18 @@ class ReplayBuffer:
     def state_dict(self) -> dict[str, Any]:
         """The rows that hold something, and where writing goes on."""
         fields = {name: tensor[: self.size].clone() for name, tensor in self.fields.items()}
-        return {"num_envs": self.num_envs, "position": self.position, "size": self.size, "fields": fields}
+        sizes = {"capacity": self.capacity, "num_envs": self.num_envs, "position": self.position, "size": self.size}
+        return sizes | {"fields": fields}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where ``state_dict`` was taken."""
+        """Continue exactly where ``state_dict`` was taken.
+
+        Raises:
+            ValueError: what was saved is of another capacity, so its rows would be replaced at other times.
+        """
+        saved = state.get("capacity", self.capacity)
+        if saved != self.capacity:
+            raise ValueError(f"buffer_size: expected room for {saved} rows as in what was saved, found {self.capacity}")
         self.position, self.size = state["position"], state["size"]
         self.fields = {}
         for name, saved in state["fields"].items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -156,6 +158,7 @@ def test_epsilon_decays_by_environment_steps_and_by_nothing_else(algorithm):
     for _ in range(10):
         team.observe(random_transition(team, rng, 4))
     assert team.environment_steps == 43 and team.epsilon == 0.15
+    assert make_team(algorithm, epsilon=0.0).epsilon == 0.0, "who asks for no exploration gets none"
 
 
 # --- learning as a member ---------------------------------------------------------------------------------------------
@@ -181,6 +184,43 @@ def test_one_agent_learns_alone(algorithm, kind):
     team[1].update(later)
     assert torch.equal(members(team, actor)[0], moved[0])
     assert not torch.equal(members(team, actor)[1], members(fresh, actor)[1])
+
+
+def test_agents_that_learn_one_by_one_keep_their_own_clocks_also_after_a_checkpoint():
+    team, together = (make_team("maddpg", policy_delay=2, share_parameters=False) for _ in range(2))
+    batch = random_batch(team)
+    actors = members(team, "actor")
+    for _ in range(2):  # an odd number of other updates lies between an agent's own
+        for agent in team:
+            agent.update(batch)
+    moved = (members(team, "actor") - actors).abs().amax(dim=1)
+    # Adam's first step is as long as the learning rate, whoever learnt before.
+    torch.testing.assert_close(moved, torch.full((2,), team.config.learning_rate), rtol=1e-2, atol=0)
+
+    resumed = make_team("maddpg", policy_delay=2, share_parameters=False)
+    resumed.load_state_dict(team.state_dict())
+    for each in (team, resumed):
+        each[1].update(batch), each[1].update(batch), each[0].update(batch)
+    assert same(networks(team), networks(resumed)) and team.missed == resumed.missed
+
+    for _ in range(3):
+        together.update(batch)
+    assert together.updates == 3 and not any(map(len, together.missed)), "a team that learns as one misses nothing"
+
+
+@each_algorithm
+def test_a_copy_of_a_team_is_a_team_of_its_own(algorithm):
+    team = make_team(algorithm)
+    team.update(random_batch(team))
+    twin, before = copy.deepcopy(team), networks(team)
+    batch = random_batch(make_team(algorithm))
+    twin.update(batch)
+    assert same(before, networks(team)) and not same(before, networks(twin))
+    twin.load_state_dict(team.state_dict())
+    seen = observations(5)
+    assert np.array_equal(twin.select_actions(seen, training=False), team.select_actions(seen, training=False))
+    team.update(batch), twin.update(batch)
+    assert same(networks(team), networks(twin))
 
 
 @each_algorithm
@@ -235,6 +275,15 @@ def test_agents_built_one_by_one_become_a_team_and_keep_their_weights(algorithm,
         assert isinstance(team.networks[ACTOR[algorithm]], SpreadMLP)
     report = team.update(random_batch(team))
     assert all(np.isfinite(list(report.values())))
+
+
+@each_algorithm
+def test_a_part_of_a_team_or_its_agents_in_another_order_are_no_team(algorithm):
+    team = make_team(algorithm)
+    assert as_team(list(team)) is team
+    for agents in (team[:1], [team[1], team[0]], [team[0], team[0]]):
+        with pytest.raises(ValueError, match="each once and in order.*pass the team itself"):
+            as_team(agents)
 
 
 @each_algorithm
@@ -323,15 +372,15 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_changes_nothing(algorit
 
 
 @each_algorithm
-def test_the_gradient_hook_comes_before_clipping_and_decides(algorithm):
+def test_averaging_over_processes_comes_before_clipping_and_decides(algorithm):
     team, seen = make_team(algorithm, max_grad_norm=1e-3), []
 
-    def stop_everything(parameters):
-        seen.extend(float(p.grad.norm()) for p in parameters)
-        for p in parameters:
-            p.grad.zero_()
+    def stop_everything(gradients):
+        seen.extend(float(gradient.norm()) for gradient in gradients)
+        for gradient in gradients:
+            gradient.zero_()
 
-    team.gradient_hook = stop_everything
+    team.average_hook = stop_everything
     trained = [p.detach().clone() for p in team.parameters()]
     team.update(random_batch(team))
     assert max(seen) > 2e-3 and all(map(torch.equal, trained, team.parameters()))

@@ -57,6 +57,8 @@ for algorithm in ALGORITHMS:
         "resumed": [p.detach().clone() for p in again.parameters()],
         "own randomness": team.random_state(),
         "updates": team.updates,
+        "environment steps": team.environment_steps,
+        "extra": team.extra_state(),
         "columns": list(history.columns),
         "rows": torch.tensor(history.drop(columns="seconds").to_numpy(float)),
         "resumed rows": torch.tensor(continued.drop(columns="seconds").to_numpy(float)),
@@ -108,6 +110,9 @@ def test_two_processes_hold_the_same_networks_and_their_own_experience(two_proce
     first, second = (result[algorithm] for result in two_processes)
     assert same(first["weights"], second["weights"]) and first["updates"] == second["updates"] > 0
     assert not same(first["own randomness"], second["own randomness"])
+    steps = int(sum(first["rows"][:, first["columns"].index("length")]))
+    assert first["environment steps"] == second["environment steps"] == steps, "exploration decays by the steps of all"
+    assert same(first["extra"], second["extra"]), "what a value means is the same everywhere"
     assert torch.equal(first["rows"].nan_to_num(), second["rows"].nan_to_num())
     assert first["rows"][:, 0].tolist() == list(range(48)), "every episode once, in order"
     numbers = [float(GuessNumber().reset(seed=seed)[0, 0]) for seed in episode_seeds(0, 0, 48)]

@@ -128,6 +128,19 @@ def test_an_agent_alone_remembers_what_it_does_in_the_team(algorithm, kind, shar
     assert not np.array_equal(forgetful, together)  # the past matters
 
 
+@each_algorithm
+def test_an_agent_built_alone_forgets_when_an_episode_begins(algorithm):
+    agent = type(recurrent(algorithm)[0])(3, 2, 2, {"recurrent": True, "seed": 0}, index=1)
+    seen = np.ones(3, np.float32)
+    agent.select_action(seen)
+    first = agent.memory.clone()
+    agent.select_action(seen)
+    assert not torch.equal(agent.memory, first)  # it remembers the first step
+    agent.begin_episode()
+    agent.select_action(seen)
+    assert torch.equal(agent.memory, first)
+
+
 @pytest.mark.parametrize("algorithm, share", [("mappo", True), ("qmix", False)])
 def test_execution_is_decentralized(algorithm, share):
     report = audit_team(recurrent(algorithm, share_parameters=share), Drift(), separately=share)

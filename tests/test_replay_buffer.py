@@ -67,6 +67,12 @@ def test_rows_are_drawn_uniformly_and_repeatably():
     assert torch.equal(sample(buffer).rewards, sample(buffer).rewards)
 
 
+def test_an_odd_batch_of_pairs_is_one_row_smaller():
+    buffer = filled(10, num_envs=2)
+    batch = buffer.sample(7, torch.Generator().manual_seed(0), n_steps=2, pairs=True)
+    assert len(batch.rewards) == len(batch.discounts) == 6
+
+
 def test_the_oldest_rows_are_overwritten():
     batch = sample(filled(25, capacity=10))
     assert batch.observations[:, 0, 0].min() == 15 and batch.observations[:, 0, 0].max() == 24
@@ -99,7 +105,7 @@ def test_numbers_are_kept_in_single_precision_and_masks_and_actions_as_they_are(
 
 
 def test_an_empty_buffer_and_a_wrong_number_of_environments_are_refused():
-    with pytest.raises(ValueError, match="buffer is empty"):
+    with pytest.raises(ValueError, match="buffer holds no transitions"):
         sample(ReplayBuffer(10))
     with pytest.raises(ValueError, match="expected 2 environments, found 1"):
         ReplayBuffer(10, num_envs=2).add(instant(0))

@@ -80,8 +80,17 @@ def test_a_team_that_never_learnt_can_be_saved(algorithm, tmp_path):
 def test_what_does_not_fit_is_refused(tmp_path):
     team, path = make_team("maddpg"), tmp_path / "agents.pt"
     team.save(path)
-    with pytest.raises(ValueError, match="expected a QMIXTeam, found a MADDPGTeam"):
+    with pytest.raises(ValueError, match="expected a QMIXTeam that team.save wrote, found a MADDPGTeam"):
         type(make_team("qmix")).load(path)
+    torch.save({"version": 1}, tmp_path / "other.pt")  # as a run's checkpoint.pt is
+    with pytest.raises(ValueError, match=r"other.pt: expected a MADDPGTeam that team.save wrote, found something else"):
+        type(team).load(tmp_path / "other.pt")
+    (tmp_path / "text.pt").write_text("no team")
+    with pytest.raises(ValueError, match=r"text.pt: expected a file that team.save wrote"):
+        type(team).load(tmp_path / "text.pt")
+    wander(team, 20)
+    with pytest.raises(ValueError, match="buffer_size: expected room for 1000 rows as in what was saved, found 500"):
+        make_team("maddpg", buffer_size=500).load_state_dict(team.state_dict())
     with pytest.raises(ValueError, match="expected the state of a QMIXTeam.*found that of a MADDPGTeam"):
         make_team("qmix").load_state_dict(team.state_dict())
     with pytest.raises(ValueError, match="'state_dim': 9.*found that of.*'state_dim': 3"):

@@ -1,8 +1,8 @@
 """The same training shared out over processes: ``torchrun --nproc-per-node=N script.py``.
 
 Each process runs its share of the environments and keeps its own experience; gradients are averaged before every
-optimizer step, so all processes hold the same networks. The first process alone evaluates and writes. Without torchrun
-every function here does nothing, at no cost.
+optimizer step, so all processes hold the same networks, and count the steps of all. The first process alone evaluates
+and writes. Without torchrun every function here does nothing, at no cost.
 
 All processes must learn at the same moments. So they run equally many environments, and their episodes must last
 equally long (both demos' do, being cut by the clock); another environment is refused as soon as it differs.
@@ -146,11 +146,11 @@ def share_learning(agents: AgentTeam) -> None:
     for network in agents.networks.values():
         for stack in network.stacks():
             dist.broadcast(stack.flat.data, src=0)
-    agents.gradient_hook = average_gradients
+    agents.processes, agents.average_hook = world_size(), average
 
 
-def average_gradients(parameters: list[Tensor]) -> None:
-    """Replace every gradient by its mean over the processes."""
-    for parameter in parameters:
-        dist.all_reduce(parameter.grad)
-        parameter.grad /= world_size()
+def average(tensors: list[Tensor]) -> None:
+    """Replace each by its mean over the processes, in place."""
+    for tensor in tensors:
+        dist.all_reduce(tensor)
+        tensor /= world_size()
