@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 import time
@@ -271,11 +270,11 @@ def baselines(env: TransactionRoutingEnv | str = "medium") -> dict[str, Policy]:
 def tuned_rule(name: str, difficulty: str, constants: RoutingConstants | None = None) -> Rule:
     """A rule with its tuned parameters."""
     stored = json.loads(TUNED_PATH.read_text(encoding="utf-8")) if TUNED_PATH.exists() else {}
-    if name not in stored.get("difficulties", {}).get(difficulty, {}):
+    if name not in stored.get(difficulty, {}).get("rules", {}):
         raise ValueError(f"{TUNED_PATH.name} has no parameters of {name!r} for {difficulty!r}; "
                          f"run: python banking/baselines.py --tune --difficulty {difficulty}")  # fmt: skip
     constants = constants or routing_constants(difficulty, None, {})
-    parameters = stored["difficulties"][difficulty][name]["parameters"]
+    parameters = stored[difficulty]["rules"][name]["parameters"]
     if len(parameters) != TUNED[name].prior(constants)[0].size:
         raise ValueError(f"the parameters of {name!r} are for {RoutingConstants().num_routers} routers and "
                          f"{RoutingConstants().num_channels} channels, found {constants.num_routers} and "
@@ -355,24 +354,24 @@ def cross_entropy(rule: type[Rule], difficulty: str, plan: TuningPlan, quiet: bo
 def tune(difficulties: list[str], plan: TuningPlan, path: Path = TUNED_PATH, quiet: bool = False) -> dict:
     """Tune every rule with parameters and write them to ``path``; other difficulties in the file stay."""
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    results = stored.get("difficulties", {})
     for difficulty in difficulties:
         started = time.perf_counter()
-        results[difficulty] = {
+        rules = {
             name: {"meaning": rule.meaning, "parameters": cross_entropy(rule, difficulty, plan, quiet)}
             for name, rule in TUNED.items()
         }
         print(f"{difficulty}: tuned {len(TUNED)} rules in {time.perf_counter() - started:.0f} s", flush=True)
-        stored = {
-            "command": "python banking/baselines.py --tune",
+        stored[difficulty] = {
+            "command": f"python banking/baselines.py --tune --difficulty {difficulty} --generations {plan.generations}",
             "method": {"name": "cross-entropy method on the mean team return", **asdict(plan)},
             "seeds": {"first": TUNING_SEED, "last": TUNING_SEED + plan.generations * plan.episodes - 1},
             "versions": {"python": platform.python_version(), "numpy": np.__version__},
-            "difficulties": {name: results[name] for name in DIFFICULTIES if name in results},
+            "rules": rules,
         }
+        ordered = {name: stored[name] for name in DIFFICULTIES if name in stored}
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)  # all or nothing
+        temporary.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)  # all or nothing
     return stored
 
 

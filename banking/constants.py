@@ -130,6 +130,8 @@ SHARES = ("burst_share urgent_probabilities outage_probability own_weight latenc
 def check_constants(constants: RoutingConstants) -> None:
     """ValueError for constants that describe no routing problem: which one, what was found, what it needs."""
     k = constants
+    if not k.risk_target < k.risk_limit:  # between them the price of risk rises
+        raise ValueError(f"risk_limit must be above risk_target ({k.risk_target!r}), found {k.risk_limit!r}")
     sizes = dict.fromkeys(PER_ROUTER, ("arrival_rates", k.num_routers))
     sizes |= dict.fromkeys(PER_CHANNEL, ("channel_names", k.num_channels))
     for name, (of, size) in sizes.items():

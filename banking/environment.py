@@ -72,6 +72,8 @@ class TransactionRoutingEnv:
             raise ValueError(f"num_envs must be None or a whole number from 1, found {num_envs!r}")
         if int(ack_delay_steps) != ack_delay_steps or ack_delay_steps < 0:
             raise ValueError(f"ack_delay_steps must be a whole number from 0, found {ack_delay_steps!r}")
+        if traffic_source is not None and arrival_multiplier is not None:
+            raise ValueError("arrival_multiplier acts on drawn traffic: leave it out, or traffic_source")
         self.num_envs = None if num_envs is None else int(num_envs)
         self.scenario, self.traffic_source, self.ack_delay_steps = scenario, traffic_source, int(ack_delay_steps)
         self._overrides = constants

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from banking.baselines import (
     UniformRandom,
     play,
 )
+from banking.constants import RoutingConstants
 from banking.data import Log, load_log
 from banking.environment import TransactionRoutingEnv
 from banking.log_report import data_report
@@ -107,6 +109,8 @@ class RecordedRouting(TransactionRoutingEnv):
         seed: int | None = None,
         **options: Any,
     ):
+        if options.get("arrival_multiplier") is not None:
+            raise ValueError("arrival_multiplier acts on drawn traffic, and this is recorded: leave it out")
         self.log = log
         constants = {**log.constants, **options}
         super().__init__(num_envs, difficulty, scenario, seed, **constants)
@@ -217,10 +221,10 @@ def latencies(log: Log, episodes: int, seed: int) -> tuple[dict[str, np.ndarray]
 
 
 def recorded_baselines(env: RecordedRouting, **budget: int) -> dict[str, Policy]:
-    """The classical rules by name, tuned on the training days of the environment's log, and, where the log tells the
-    channels, the routing as logged. budget: of `tuned_on`."""
+    """The classical rules by name, tuned on the training days of the environment's log for its constants, and, where
+    the log tells the channels, the routing as logged. budget: of `tuned_on`."""
     k = env.constants
-    parameters = tuned_on(env.log, env.difficulty, **{**TUNING, **budget})
+    parameters = tuned_on(env.log, k, **{**TUNING, **budget})
     rules: dict[str, Policy] = {"uniform random": UniformRandom(k), "round robin": RoundRobin(k)}
     rules[f"always {k.channel_names[0]}"] = Always(0)
     rules["greedy cheapest"], rules["shortest expected delay"] = GreedyCheapest(k), ShortestExpectedDelay(k)
@@ -231,14 +235,17 @@ def recorded_baselines(env: RecordedRouting, **budget: int) -> dict[str, Policy]
 
 
 @functools.lru_cache(maxsize=4)
-def tuned_on(log: Log, difficulty: str, generations: int, candidates: int, episodes: int) -> dict[str, list[float]]:
+def tuned_on(
+    log: Log, constants: RoutingConstants, generations: int, candidates: int, episodes: int
+) -> dict[str, list[float]]:
     """Parameters of the rules, tuned on windows of the training part alone. The same log is tuned on once."""
-    env = RecordedRouting(log, False, candidates * episodes, difficulty)
+    env = RecordedRouting(log, False, candidates * episodes, **asdict(constants))
     return {name: tune_rule(rule, env, generations, candidates) for name, rule in TUNED.items()}
 
 
 def tune_rule(rule: type[Rule], env: RecordedRouting, generations: int, candidates: int) -> list[float]:
-    """The cross-entropy method of baselines.py on any stacked environment: parameters with the best mean return.
+    """A shorter run of the cross-entropy method of baselines.py, on any stacked environment: parameters with the best
+    mean return. Of the few candidates a larger share is kept.
 
     Each candidate plays num_envs / candidates copies; all meet the same episodes, each generation new ones.
     """

@@ -305,7 +305,9 @@ def _tune_and_store(difficulty: str, arguments: argparse.Namespace) -> None:
     }
     ordered = {name: stored[name] for name in DIFFICULTIES if name in stored}
     text = re.sub(r"\[[^]]*\]", lambda match: " ".join(match[0].split()), json.dumps(ordered, indent=1))
-    TUNED_FILE.write_text(text + "\n", encoding="utf-8")
+    temporary = TUNED_FILE.with_suffix(".tmp")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(TUNED_FILE)  # all or nothing
 
 
 def main(argv: list[str] | None = None) -> int:

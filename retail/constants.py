@@ -60,7 +60,9 @@ def resolve(difficulty: str, explicit: dict[str, Any]) -> RetailConstants:
             close = difflib.get_close_matches(name, [*known, "state_lookahead", "num_envs", "difficulty"], n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known constants: {', '.join(known)}"
             raise ValueError(f"unknown argument {name!r}: {hint}")
-    constants = replace(RetailConstants(), **{**DIFFICULTIES[difficulty], **explicit})
+    changes = {**DIFFICULTIES[difficulty], **explicit}
+    changes = {name: tuple(v) if isinstance(v, (list, np.ndarray)) else v for name, v in changes.items()}
+    constants = replace(RetailConstants(), **changes)
     _check(constants)
     return constants
 

@@ -7,6 +7,7 @@ Shapes: P periods of a part (training or test), T periods of an episode, N wareh
 from __future__ import annotations
 
 import functools
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,14 @@ def recorded_env(path: str | Path, evaluation: bool = False, *args: Any, **optio
 
 
 def recorded_baselines(env: RecordedWarehouses, **budget: int) -> dict[str, Policy]:
-    """The classical rules by name, tuned on the training part of the environment's sales. budget: of `tune`."""
+    """The classical rules by name, tuned on the training part of the environment's sales for its constants. budget: of
+    `tune`."""
     budget = {"episodes": int(np.clip(TUNING_CELLS // env.num_agents, 30, 150)), **TUNING, **budget}
-    return baselines(env, parameters=tuned_on(env.sales, **budget))
+    return baselines(env, parameters=tuned_on(env.sales, env.constants, **budget))
 
 
 @functools.lru_cache(maxsize=4)
-def tuned_on(sales: Sales, **budget: int) -> dict[str, dict[str, list[float]]]:
+def tuned_on(sales: Sales, constants: RetailConstants, **budget: int) -> dict[str, dict[str, list[float]]]:
     """Parameters of the rules, tuned on episodes of the training part alone. The same sales are tuned on once."""
-    source = _windows(sales, False, sales.horizon, None)
-    return tune("medium", demand_source=source, **sales.constants, **budget)
+    source = _windows(sales, False, constants.horizon, None)
+    return tune(demand_source=source, **asdict(constants), **budget)

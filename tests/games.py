@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 CLIMBING = ((11, -30, 0), (-30, 7, 0), (0, 6, 5))  # Claus and Boutilier 1998
 ONE_SHOT = ((12, -0.1, -0.1), (-0.1, 0, 0), (-0.1, 0, 0))
@@ -204,7 +205,8 @@ class Masked(Game):
 
 
 class OldStyle:
-    """Nothing but the documented minimum: no seed, no flags, plain lists; it draws from NumPy's global generator."""
+    """Nothing but the documented minimum: no seed, no flags, plain lists; it draws from the global generators of NumPy
+    and PyTorch."""
 
     num_agents = 2
     observation_space_size = 1
@@ -217,4 +219,4 @@ class OldStyle:
     def step(self, actions):
         self.time += 1
         over = self.time == 4
-        return [[float(np.random.random())], [0.0]], [float(np.random.random()), 0.0], [over, over], {}
+        return [[float(np.random.random())], [0.0]], [float(torch.rand(())), 0.0], [over, over], {}

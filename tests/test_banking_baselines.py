@@ -189,10 +189,12 @@ def test_local_rules_act_from_the_observation_alone():
 
 def test_the_stored_parameters_say_where_they_come_from():
     stored = json.loads(b.TUNED_PATH.read_text(encoding="utf-8"))
-    assert set(stored["difficulties"]) == set(DIFFICULTIES)
-    assert stored["command"] == "python banking/baselines.py --tune"
-    assert stored["seeds"]["first"] == b.TUNING_SEED >= 900_000_000 and set(stored["versions"]) == {"python", "numpy"}
-    for rules in stored["difficulties"].values():
+    assert set(stored) == set(DIFFICULTIES)
+    for difficulty, entry in stored.items():
+        generations, rules = entry["method"]["generations"], entry["rules"]
+        command = f"python banking/baselines.py --tune --difficulty {difficulty} --generations {generations}"
+        assert entry["command"] == command and set(entry["versions"]) == {"python", "numpy"}
+        assert entry["seeds"]["first"] == b.TUNING_SEED >= 900_000_000
         assert set(rules) == set(b.TUNED)
         for name, rule in b.TUNED.items():
             assert len(rules[name]["parameters"]) == rule.prior(MEDIUM)[0].size
@@ -206,7 +208,7 @@ def test_tuning_improves_on_its_prior_and_reproduces(tmp_path, monkeypatch):
     assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
     assert stored == json.loads((tmp_path / "a.json").read_text())
     easy = routing_constants("easy", None, {})
-    tuned = b.SizeThreshold(easy, stored["difficulties"]["easy"]["size threshold"]["parameters"])
+    tuned = b.SizeThreshold(easy, stored["easy"]["rules"]["size threshold"]["parameters"])
     prior = b.SizeThreshold(easy, b.SizeThreshold.prior(easy)[0])
     scores = [b.evaluate_rule(rule, "easy", 32)["team_return"].mean() for rule in (prior, tuned)]
     assert scores[1] > scores[0]

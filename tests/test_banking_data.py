@@ -317,6 +317,14 @@ def test_the_classical_rules_are_tuned_anew_on_the_training_days(tmp_path):
     reward = {name: play(env, rule, 10_000)["team_return"].mean() for name, rule in rules.items()}
     assert reward["local index"] > reward["uniform random"]
     assert rules["local index"].parameters.shape == (2 + 1 + 1 + 4,), "for two channels"
+    dear = recorded_env(queue_file(tmp_path), evaluation=True, num_envs=30, episode_steps=100, fee_weight=30.0)
+    changed = recorded_baselines(dear, generations=3, candidates=6, episodes=2)
+    assert not np.array_equal(changed["local index"].parameters, rules["local index"].parameters), "for its constants"
+
+
+def test_recorded_traffic_cannot_be_multiplied(tmp_path):
+    with pytest.raises(ValueError, match="this is recorded: leave it out"):
+        recorded_env(queue_file(tmp_path), arrival_multiplier=[2.0] * 600)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

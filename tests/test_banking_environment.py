@@ -510,6 +510,8 @@ def test_a_users_traffic_is_played_in_order_of_time():
         (dict(ack_delay_steps=-1), "ack_delay_steps must be a whole number"),
         (dict(arrival_multiplier=[1.0]), "arrival_multiplier must be"),
         (dict(outage=("nowhere", 0, 10)), "outage: channel must be one of"),
+        (dict(risk_limit=0.025), "risk_limit must be above risk_target"),
+        (dict(traffic_source=dict, arrival_multiplier=[1.0] * 600), "arrival_multiplier acts on drawn traffic"),
         (dict(outage=(0, 590, 20)), "a window inside the 600 steps"),
     ],
 )

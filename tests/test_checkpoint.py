@@ -109,6 +109,13 @@ def test_between_the_two_renames_nothing_is_lost(saved_twice):
     assert same(load_checkpoint(saved_twice), payload(3))
 
 
+def test_the_newest_counts_also_before_the_first_of_the_two_renames(saved_twice):
+    other = saved_twice.with_name("other.pt")
+    save_checkpoint(other, payload(3))
+    os.replace(other, saved_twice.with_name("checkpoint_new.pt"))
+    assert same(load_checkpoint(saved_twice), payload(3))
+
+
 def save_forever(path, told):
     for number in itertools.count(1):
         save_checkpoint(path, payload(number))

@@ -433,6 +433,16 @@ def test_a_finished_run_can_be_resumed_for_more_episodes_and_for_its_evaluation(
     assert "has 6 already" in capsys.readouterr().err
 
 
+def test_a_resumed_run_may_be_evaluated_at_other_episodes_than_it_began_with(tmp_path):
+    tiny = ("--episodes", "4", "--num-envs", "2", "--eval-episodes", "3", "--seeds", "0", "1", "--eval-every", "2")
+    assert train(RETAIL, tmp_path, *tiny, *LEARN) == 0
+    run = newest(tmp_path)
+    (run / "seed1" / "checkpoint.pt").unlink()  # as if stopped between the two
+    assert train(RETAIL, tmp_path, "--resume", str(run), "--episodes", "6", "--eval-every", "4") == 0
+    assert all(len(pd.read_csv(run / f"seed{k}" / "progress.csv")) == 6 for k in (0, 1))
+    assert (run / "learning_curve.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("flags", "found"),
     [
@@ -465,9 +475,10 @@ def test_damaged_runs_are_refused_or_continued_from_the_checkpoint_before(tmp_pa
     assert "no usable checkpoint" in capsys.readouterr().err
     assert train(BANKING, tmp_path, "--resume") == 2
     assert "is a retail run" in capsys.readouterr().err
-    (run / "config.json").write_text("{")
-    assert train(RETAIL, tmp_path, "--resume") == 1
-    assert "damaged" in capsys.readouterr().err
+    for content, complaint in (("{", "damaged"), ("[]", "expected an object, found a list"), ("{}", "has no entry")):
+        (run / "config.json").write_text(content)
+        assert train(RETAIL, tmp_path, "--resume") == 1
+        assert complaint in capsys.readouterr().err
 
 
 def test_the_checkpoint_of_another_team_is_refused(tmp_path, capsys):

@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from games import ConstantReward, GuessNumber, Leaving, Masked, MatrixGame, OldStyle, TwoStepGame
 from teams import make_team
 
@@ -32,10 +33,11 @@ def test_the_environment_is_left_reset_and_the_global_generators_untouched():
     game = ConstantReward(steps=5)
     np.random.seed(0)
     random.seed(0)
-    before = np.random.get_state()[1].copy(), random.getstate()
+    before = np.random.get_state()[1].copy(), random.getstate(), torch.get_rng_state()
     check_env(OldStyle())
     check_env(game)
     assert np.array_equal(before[0], np.random.get_state()[1]) and before[1] == random.getstate()
+    assert torch.equal(before[2], torch.get_rng_state())
     assert [bool(game.step([0, 0])[2].all()) for _ in range(5)] == [False] * 4 + [True]
 
 
@@ -71,6 +73,18 @@ class Overwrites(MultiWarehouseEnv):
     def reset(self, seed=None):
         self.out[:] = super().reset(seed)
         return self.out
+
+
+class OverwritesMasks(TransactionRoutingEnv):
+    """Returns the same array of masks from every step, with other contents."""
+
+    def __init__(self):
+        super().__init__(num_envs=2)
+        self.masks = np.ones((2, 3, 3), bool)
+
+    def action_masks(self):
+        self.masks[..., 0] = self._t % 2
+        return self.masks
 
 
 class Unrepeatable(ConstantReward):
@@ -134,7 +148,8 @@ BROKEN = {
     "nothing legal": (NothingLegal, r"a legal action for every agent, found none at \[1\]"),
     "wrong kind of actions": (broken(MatrixGame, discrete_actions=False), "to take floats.* found IndexError"),
     "step raises": (RaisesInStep, "found IndexError: too many indices"),
-    "array reused": (Overwrites, "expected a new array, found the last one, overwritten"),
+    "array reused": (Overwrites, "observations at step 1: expected a new array, found the last one, overwritten"),
+    "masks reused": (OverwritesMasks, r"action_masks\(\) at step 1: expected a new array, found the last one"),
 }
 
 

@@ -72,8 +72,7 @@ def test_tables_survive_writing_and_reading(tmp_path):
     table = pd.DataFrame({"policy": ["a", "b"], "cost": [1.25, 1 / 3]})
     run = RunFolder(tmp_path)
     run.write_table("evaluation", table)
-    pd.testing.assert_frame_equal(run.read_table("evaluation"), table)
-    assert run.read_table("other") is None
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "evaluation.csv"), table)
 
 
 # --- statistics -------------------------------------------------------------------------------------------------------
@@ -183,6 +182,11 @@ def test_names_of_lines_move_apart_and_keep_their_order(positions):
     assert np.all(np.diff(np.sort(placed)) >= 0.2 - 1e-9)
     assert np.all((placed >= -1e-9) & (placed <= 1 + 1e-9))
     assert list(np.argsort(positions, kind="stable")) == list(np.argsort(placed, kind="stable"))
+
+
+def test_trainings_that_were_evaluated_at_other_episodes_share_a_curve():
+    at, means = plotting.mean_by_episode([([10, 20, 30], [1.0, 2.0, 3.0]), (np.array([15, 30]), np.array([9.0, 5.0]))])
+    assert at.tolist() == [10, 15, 20, 30] and means.tolist() == [1.0, 9.0, 2.0, 4.0]
 
 
 def test_a_running_mean_of_a_constant_is_the_constant():

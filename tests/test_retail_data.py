@@ -302,10 +302,13 @@ def test_the_classical_rules_are_tuned_anew_on_the_training_part(tmp_path):
         return total
 
     assert cost(rules["base-stock, tuned jointly"]) < 0.7 * cost(rules["random"])
-    found = tuned_on(env.sales, **budget)
+    dear = recorded_env(path, evaluation=True, num_envs=60, stockout_cost=0.2, holding_cost=5.0)
+    levels = [tuned_on(e.sales, e.constants, **budget)["base_stock_joint"]["level"] for e in (env, dear)]
+    assert sum(levels[0]) > sum(levels[1]), "who pays more for stock holds less"
+    found = tuned_on(env.sales, env.constants, **budget)
     units[env.sales.training :] += 30
     changed = load_sales(sales_file(tmp_path, units, names="abc"))
-    assert tuned_on(changed, **budget) == found, "the test part is not seen"
+    assert tuned_on(changed, env.constants, **budget) == found, "the test part is not seen"
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -59,10 +59,10 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     # ``fresh`` exists only after a crash between its last byte and its renaming; it is whole then, and the newest.
-    found = [file for file in (path, _fresh(path), _previous(path)) if file.exists()]
+    found = [file for file in (_fresh(path), path, _previous(path)) if file.exists()]
     if not found:
         raise FileNotFoundError(f"there is no checkpoint {path}; train with save_every, or name another file")
-    problems = [] if found[0] == path else [f"{path} is missing"]
+    problems = [] if path.exists() else [f"{path} is missing"]
     for file in found:
         try:
             payload = _read(file)

@@ -8,13 +8,13 @@ Shapes: E environments (absent if ``num_envs`` is), N agents, O observation, A a
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import numpy as np
 
 from core.base_agent import AgentTeam, as_team
 from core.experiment.vector_env import as_array, as_truncated, describe, repeats, reset, unpack_step
+from core.utils import global_generators_kept
 
 STEPS = 20  # tried out at most; an episode may end before
 SEED = 7  # of the trial; any would do
@@ -23,8 +23,8 @@ SEED = 7  # of the trial; any would do
 def check_env(env: Any, agents: Any = None) -> None:
     """Refuse an environment that breaks the protocol, or that the agents do not fit.
 
-    The environment is stepped with random legal actions, and reset at the end. The global generators of NumPy and
-    Python stay as they were.
+    The environment is stepped with random legal actions, and reset at the end. The global generators of NumPy, Python
+    and PyTorch stay as they were.
 
     Args:
         env: plain, or stacked with ``num_envs``.
@@ -33,8 +33,7 @@ def check_env(env: Any, agents: Any = None) -> None:
     Raises:
         ValueError: naming what was expected, what was found, and what to do.
     """
-    globally = np.random.get_state(), random.getstate()
-    try:
+    with global_generators_kept():
         _check_attributes(env)
         team = None if agents is None else as_team(agents)
         if team is not None:
@@ -43,9 +42,6 @@ def check_env(env: Any, agents: Any = None) -> None:
         _check_extras(env, team, "after reset()")
         _check_steps(env, team)
         reset(env, None)
-    finally:
-        np.random.set_state(globally[0])
-        random.setstate(globally[1])
 
 
 def _check_attributes(env: Any) -> None:
@@ -99,10 +95,10 @@ def _check_steps(env: Any, team: AgentTeam | None) -> None:
     active = np.ones(shape, bool)
     observations = _observations(env, reset(env, _seeds(env)), "of reset()")
     for step in range(1, STEPS + 1):
-        when, kept = f"at step {step}", observations.copy()
+        when = f"at step {step}"
+        given = {"observations": observations, **_extras(env, team)}
+        kept = {name: np.array(value) for name, value in given.items()}
         observed, rewards, dones, info = unpack_step(_try_step(env, team, active, draw, when))
-        if len(shape) == 2 and not np.array_equal(kept, observations):  # VectorEnv copies those of a plain environment
-            raise _broken(f"observations {when}", "a new array", "the last one, overwritten", "return a copy")
         observations = _observations(env, observed, when)
         rewards = as_array(f"rewards {when}", rewards, shape)
         _require_finite(f"rewards {when}", np.where(active, rewards, 0.0))
@@ -113,17 +109,27 @@ def _check_steps(env: Any, team: AgentTeam | None) -> None:
         _check_info(env, info, when)
         active = active & ~(flags.astype(bool) | as_truncated(info, shape))
         _check_extras(env, team, when)
+        for name, value in given.items():
+            if len(shape) == 2 and not np.array_equal(kept[name], value):  # VectorEnv copies plain ones'
+                raise _broken(f"{name} {when}", "a new array", "the last one, overwritten", "return a copy")
         if not active.any():
             return
 
 
+def _extras(env: Any, team: AgentTeam | None) -> dict[str, Any]:
+    """What state() and action_masks() return, where there are any and they will be used."""
+    has_state = _optional(env)[2] and (team is None or team.config.state_size)
+    found = {"state()": env.state()} if has_state else {}
+    return found | ({"action_masks()": env.action_masks()} if hasattr(env, "action_masks") else {})
+
+
 def _check_extras(env: Any, team: AgentTeam | None, when: str) -> None:
-    """state() and action_masks(), where there are any and they will be used."""
-    shape, size = _shape(env), _optional(env)[2]
-    if size and (team is None or team.config.state_size):
-        _require_finite(f"state() {when}", as_array(f"state() {when}", env.state(), (*shape[:-1], size)))
-    if hasattr(env, "action_masks"):
-        masks, wanted = np.asarray(env.action_masks()), (*shape, env.action_space_size)
+    shape, found = _shape(env), _extras(env, team)
+    if "state()" in found:
+        size = (*shape[:-1], _optional(env)[2])
+        _require_finite(f"state() {when}", as_array(f"state() {when}", found["state()"], size))
+    if "action_masks()" in found:
+        masks, wanted = np.asarray(found["action_masks()"]), (*shape, env.action_space_size)
         if masks.shape != wanted or masks.dtype != bool:
             expected = f"booleans of shape {wanted}"
             raise _broken(f"action_masks() {when}", expected, describe(masks), "return one row of choices an agent")

@@ -7,7 +7,6 @@ random numbers), and two policies are compared pair by pair: the differences var
 from __future__ import annotations
 
 import functools
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 from core.base_agent import AgentTeam, BaseAgent, as_team
 from core.experiment.episodes import Episodes
 from core.experiment.vector_env import as_stacked
+from core.utils import global_generators_kept
 
 EVALUATION_SEED = 10_000  # of the first episode; training seeds begin at 1_000_000
 KEYS = ("episode", "seed")  # columns that are no metric
@@ -109,18 +109,16 @@ def _acting(policy: Policy, greedy: bool, plain: bool) -> Callable[[Episodes], n
 
 @contextmanager
 def _undisturbed(policy: Policy) -> Iterator[None]:
-    """Whatever is drawn inside, the team and the global generators of NumPy and Python go on as if it had not been."""
+    """Whatever is drawn inside, the team and all global generators go on as if it had not been."""
     team = as_team(policy) if _is_team(policy) else None
     own = None if team is None else (team.random_state(), team.memory)
-    globally = np.random.get_state(), random.getstate()
-    try:
-        yield
-    finally:
-        if team is not None:
-            team.set_random_state(own[0])
-            team.memory = own[1]
-        np.random.set_state(globally[0])
-        random.setstate(globally[1])
+    with global_generators_kept():
+        try:
+            yield
+        finally:
+            if team is not None:
+                team.set_random_state(own[0])
+                team.memory = own[1]
 
 
 # --- intervals --------------------------------------------------------------------------------------------------------

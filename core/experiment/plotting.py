@@ -82,9 +82,9 @@ def learning_curve(
         axes.plot(x, smooth.mean(axis=0), color=BLUE, linewidth=2.2, label=name)
         tops = [*baselines.values(), smooth.max()]
         if unseen:
-            means = np.mean([values for _, values in unseen], axis=0)
+            at, means = mean_by_episode(unseen)
             name = "unseen episodes, without exploration"
-            axes.plot(unseen[0][0], means, "o", color=BLUE, mec=BLACK, markersize=6, label=name, clip_on=False)
+            axes.plot(at, means, "o", color=BLUE, mec=BLACK, markersize=6, label=name, clip_on=False)
             tops.append(means.max())
         if log:
             _log_axis(axes)
@@ -250,6 +250,16 @@ def _name_rows(axes, rows: np.ndarray, labels: Sequence[str]) -> None:
     axes.set_yticks(rows, labels)
     for name in axes.get_yticklabels()[:2]:
         name.set_fontweight("bold")
+
+
+def mean_by_episode(curves: Sequence[tuple[Sequence[int], Sequence[float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """The episodes at which some training was evaluated, and the mean over the trainings that were.
+
+    They may differ: trainings of a resumed run go on with another length.
+    """
+    episodes, values = (np.concatenate([np.asarray(curve[k], float) for curve in curves]) for k in (0, 1))
+    at = np.unique(episodes)
+    return at, np.array([values[episodes == episode].mean() for episode in at])
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:

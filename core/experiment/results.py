@@ -84,25 +84,21 @@ class RunFolder:
         write_text(self.path / "config.json", json.dumps(config, indent=2) + "\n")
 
     def read_config(self) -> dict[str, Any]:
-        """The run's config.json. Raises ValueError when it is missing or not JSON."""
+        """The run's config.json. Raises ValueError when it is missing or no JSON object."""
         path = self.path / "config.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            config = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ValueError(f"{self.path} is no run folder: cannot read its config.json ({error.strerror})") from None
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is damaged: {error}; start a new run with the flags of your choice") from None
+        if not isinstance(config, dict):
+            raise ValueError(f"{path} is damaged: expected an object, found a {type(config).__name__}; start a new run")
+        return config
 
     def write_table(self, name: str, table) -> None:
         """Write a pandas table as `<name>.csv`."""
         write_text(self.path / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
-
-    def read_table(self, name: str):
-        """The table `<name>.csv`, or None where there is none."""
-        import pandas as pd
-
-        path = self.path / f"{name}.csv"
-        return pd.read_csv(path) if path.is_file() else None
 
     def write_progress(self, history) -> None:
         """Replace progress.csv by the whole history, a row per training episode."""

@@ -133,17 +133,25 @@ def build(problem: Problem, options: Options, seed: int) -> tuple[Any, AgentTeam
     """The training environment and its untrained team. Raises ValueError for what makes no sense."""
     if "seed" in options.config:
         raise UsageError(f"config['seed'] {options.config['seed']!r} was found: give --seed or --seeds instead")
-    first = CURRICULUM[-1][1] if options.curriculum else options.difficulty
+    first = curriculum_level(0.0) if options.curriculum else options.difficulty
     env = problem.make_env(
         distributed.share_of(options.num_envs), first, seed=seed, data=options.data, **problem.env_options[options.algo]
     )
+    return env, build_team(problem, options.algo, env, {**options.config, "seed": seed}, options.device)
+
+
+def build_team(problem: Problem, algo: str, env: Any, changes: dict[str, Any], device: str | None = None) -> AgentTeam:
+    """The untrained team of this problem's settings, with ``changes`` to them, for the environment."""
     config = {"action_type": "discrete" if env.discrete_actions else "continuous", "state_size": env.state_size}
     config |= getattr(env, "hyperparameters", {})  # those that go with the size of what was recorded
-    config |= {**problem.configs[options.algo], **options.config, "seed": seed}
-    make_team = problem.algorithms[options.algo]
-    return env, make_team(
-        env.observation_space_size, env.action_space_size, env.num_agents, config=config, device=options.device
-    )
+    config |= {**problem.configs[algo], **changes}
+    sizes = env.observation_space_size, env.action_space_size, env.num_agents
+    return problem.algorithms[algo](*sizes, config=config, device=device)
+
+
+def curriculum_level(fraction: float) -> str:
+    """The difficulty that ``--curriculum`` trains on once this share of the training is done."""
+    return next(name for share, name in CURRICULUM if fraction >= share)
 
 
 def run_config(problem: Problem, options: Options, team: AgentTeam) -> dict[str, Any]:
@@ -168,12 +176,13 @@ def reopen(problem: Problem, options: Options, folder: RunFolder) -> tuple[Probl
         config = folder.read_config()
         stored = {name: config[name] for name in STORED}
         algo, hyperparameters, env_options = config["algo"], config["hyperparameters"], config["env_options"]
+        name = config["problem"]
     except KeyError as error:
         raise RunError(f"{folder.path}: config.json has no entry {error}; it is of no run of this version") from None
     except ValueError as error:
         raise RunError(str(error)) from None
-    if config["problem"] != problem.name:
-        raise UsageError(f"{folder.path} is a {config['problem']} run: resume it with {config['problem']}/train.py")
+    if name != problem.name:
+        raise UsageError(f"{folder.path} is a {name} run: resume it with {name}/train.py")
     for name in FIXED:
         if name in options.given and (name not in stored or getattr(options, name) != stored[name]):
             flag = "--" + name.replace("_", "-")
@@ -264,7 +273,7 @@ def train_seed(run: Run, env: Any, team: AgentTeam, seed: int):
         return evaluate(run.evaluation_env, team, min(CURVE_EPISODES, options.eval_episodes))
 
     def set_difficulty(progress: Progress) -> None:
-        env.set_difficulty(next(name for share, name in CURRICULUM if progress.fraction >= share))
+        env.set_difficulty(curriculum_level(progress.fraction))
 
     try:
         with stop.patiently():

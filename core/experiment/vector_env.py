@@ -9,11 +9,12 @@ Shapes: E environments, N agents, O observation, A action, S state.
 from __future__ import annotations
 
 import inspect
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from core.utils import seed_everything
 
 
 class VectorEnv:
@@ -148,17 +149,15 @@ def _takes_seed(env: Any) -> bool:
 def reset(env: Any, seed: int | Sequence[int] | None) -> Any:
     """Reset ``env`` with ``seed``; returns what it returned.
 
-    An environment that takes no seed may still draw from the global generators of NumPy and Python: these are seeded
-    in its stead, so that its episodes repeat too. (One that keeps a generator of its own and takes no seed cannot be
-    repeated.)
+    An environment that takes no seed may still draw from the global generators of NumPy, Python or PyTorch: these are
+    seeded in its stead, so that its episodes repeat too. (One that keeps a generator of its own and takes no seed
+    cannot be repeated.)
     """
     if seed is None:
         return env.reset()
     if _takes_seed(env):
         return env.reset(seed=seed)
-    number = int(np.ravel(seed)[0]) % 2**32
-    random.seed(number)
-    np.random.seed(number)
+    seed_everything(int(np.ravel(seed)[0]) % 2**32)
     return env.reset()
 
 

@@ -23,6 +23,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from core.experiment.evaluation import half_width  # noqa: E402
+
 PATH = ROOT / "docs" / "results" / "bounds.csv"
 SEED = 10_000
 METRIC = {"retail": "total_cost", "banking": "team_return"}
@@ -37,7 +39,9 @@ KEYS = ["problem", "difficulty", "name"]
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", default=["retail", "banking"], choices=["retail", "banking"])
-    parser.add_argument("--difficulties", nargs="+", default=["medium", "easy", "hard"])
+    parser.add_argument(
+        "--difficulties", nargs="+", default=["medium", "easy", "hard"], choices=["medium", "easy", "hard"]
+    )
     parser.add_argument("--retail-episodes", type=int, default=200, help="default: 200")
     parser.add_argument("--banking-episodes", type=int, default=50, help="default: 50")
     parser.add_argument("--rollout-episodes", type=int, default=20, help="of banking's rollout, 0: none (default: 20)")
@@ -100,11 +104,6 @@ def rows(problem: str, difficulty: str, values: dict[str, np.ndarray]) -> list[d
             "difference": (value - same).mean(), "difference_half_width": half_width(value - same),
         })  # fmt: skip
     return found
-
-
-def half_width(values: np.ndarray) -> float:
-    """Half 95 % width of a mean over episodes (normal law)."""
-    return 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
 
 
 def keep(found: list[dict], path: Path):

@@ -23,6 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 RESULTS = ROOT / "docs" / "results"
+CHOICES = {
+    "problems": ["retail", "banking"],
+    "algorithms": ["maddpg", "mappo", "qmix"],
+    "difficulties": ["medium", "easy", "hard"],
+}
 EPISODES = {"retail": 1000, "banking": 200}  # of training: the demos' budget
 COLUMNS = {
     "retail": {"total_cost": "cost, $", "stockout_percent": "stockouts, %", "units_moved": "units moved"},
@@ -57,9 +62,8 @@ KEYS = ["problem", "difficulty", "policy", "training_seed"]
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", nargs="+", default=["retail", "banking"])
-    parser.add_argument("--algorithms", nargs="+", default=["maddpg", "mappo", "qmix"])
-    parser.add_argument("--difficulties", nargs="+", default=["medium", "easy", "hard"])
+    for name, values in CHOICES.items():
+        parser.add_argument(f"--{name}", nargs="+", choices=values, default=values, help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--episodes", type=int, default=2000, help="evaluation episodes (default: 2000)")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: 1)")
@@ -104,8 +108,9 @@ def run_all(options: argparse.Namespace) -> None:
             running.append((subprocess.Popen(command), part))
         for process, part in [entry for entry in running if entry[0].poll() is not None]:
             running.remove((process, part))
-            if part.exists():
-                keep(part)
+            if process.returncode:
+                raise SystemExit(f"{part.name.removesuffix('.part.csv')} failed, see above; what was finished is kept")
+            keep(part)
         time.sleep(0.2)
 
 
@@ -115,6 +120,7 @@ def run_one(problem_name: str, difficulty: str, policy: str, seed: str, part: Pa
     import torch
 
     from core.experiment.evaluation import evaluate
+    from core.experiment.runs import build_team
     from core.experiment.training import train
 
     torch.set_num_threads(1)
@@ -136,11 +142,7 @@ def run_one(problem_name: str, difficulty: str, policy: str, seed: str, part: Pa
     else:
         algorithm, own = policy.removesuffix(OWN), policy.endswith(OWN)
         env = problem.make_env(problem.num_envs[algorithm], difficulty, **problem.env_options[algorithm])
-        config = {"action_type": "discrete" if env.discrete_actions else "continuous", "state_size": env.state_size}
-        config |= {**problem.configs[algorithm], "seed": int(seed), "centralized": not own}
-        team = problem.algorithms[algorithm](
-            env.observation_space_size, env.action_space_size, env.num_agents, config=config
-        )
+        team = build_team(problem, algorithm, env, {"seed": int(seed), "centralized": not own})
         if not own:
             judged(f"untrained {algorithm}", team, int(seed), greedy=False)
         started = time.perf_counter()

@@ -12,6 +12,7 @@ reports. Trainings here are far shorter than the paper's: 10 copies of the game,
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from functools import partial
@@ -73,13 +74,14 @@ def main() -> int:
     if not options.table:
         torch.set_num_threads(1)
         rows, started = [], time.perf_counter()
-        for seed in options.seeds:  # seed by seed, so that an early stop leaves whole columns
-            for algorithm in options.algorithms:
-                for game in options.games:
-                    if time.perf_counter() - started > 60 * options.minutes:
-                        print(f"stopped after {options.minutes} minutes", file=sys.stderr)
-                        break
-                    rows.append(one_training(algorithm, game, seed, options.rounds))
+        # Seed by seed, so that an early stop leaves whole columns.
+        for seed, algorithm, game in itertools.product(options.seeds, options.algorithms, options.games):
+            if time.perf_counter() - started > 60 * options.minutes:
+                print(f"stopped after {options.minutes} minutes", file=sys.stderr)
+                break
+            rows.append(one_training(algorithm, game, seed, options.rounds))
+        if not rows:
+            raise SystemExit("no game was trained; give more --minutes")
         options.out.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(rows).to_csv(options.out, index=False)
     print(markdown(pd.read_csv(options.out)))

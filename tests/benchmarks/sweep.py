@@ -115,7 +115,7 @@ def train_one(
     import torch
 
     from core.experiment.evaluation import evaluate
-    from core.experiment.runs import CURRICULUM
+    from core.experiment.runs import build_team, curriculum_level
     from core.experiment.training import train
 
     torch.set_num_threads(1)
@@ -124,13 +124,11 @@ def train_one(
     else:
         from banking.train import PROBLEM as made
     copies = min(made.num_envs[algorithm], episodes)
-    env = made.make_env(copies, CURRICULUM[-1][1] if curriculum else difficulty, **made.env_options[algorithm])
-    config = {"action_type": "discrete" if env.discrete_actions else "continuous", "state_size": env.state_size}
-    config |= {**made.configs[algorithm], "seed": seed} | ({key: value} if key else {})
-    team = made.algorithms[algorithm](env.observation_space_size, env.action_space_size, env.num_agents, config=config)
+    env = made.make_env(copies, curriculum_level(0.0) if curriculum else difficulty, **made.env_options[algorithm])
+    team = build_team(made, algorithm, env, {"seed": seed} | ({key: value} if key else {}))
 
     def harder(progress) -> None:
-        env.set_difficulty(next(name for share, name in CURRICULUM if progress.fraction >= share))
+        env.set_difficulty(curriculum_level(progress.fraction))
 
     started, diverged = time.perf_counter(), False
     try:
