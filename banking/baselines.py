@@ -378,7 +378,7 @@ def tune(difficulties: list[str], plan: TuningPlan, path: Path = TUNED_PATH, qui
 # ------------------------------------------------------------------ command line
 
 COLUMNS = {
-    "latency_ms": ("latency ms", 1), "latency_p95_ms": ("p95 ms", 0), "share_under_100ms": ("< 100 ms", 3),
+    "latency_ms": ("latency ms", 1), "latency_p95_ms": ("p95 ms", 0), "share_under_target": ("< 100 ms", 3),
     "risk_violation_percent": ("R > 5 %", 2), "risk_violated": ("episodes", 3), "cost_per_transaction": ("$/trans.", 3),
     "leftovers": ("left", 1), "refusals": ("refused", 1), "team_return": ("team reward", 0),
 }  # fmt: skip

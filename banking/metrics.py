@@ -39,7 +39,7 @@ def episode_metrics(
     metrics = {"latency_ms": ordered.sum(axis=1) / each}
     for percent in (50, 95, 99):
         metrics[f"latency_p{percent}_ms"] = sorted_percentile(ordered, number, percent)
-    metrics["share_under_100ms"] = under_target / each
+    metrics["share_under_target"] = under_target / each
     metrics["risk_violation_percent"] = 100.0 * violated.mean(axis=1)
     metrics["risk_violated"] = violated.any(axis=1).astype(np.float64)
     metrics["mean_risk_percent"] = 100.0 * risks.mean(axis=1)

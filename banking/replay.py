@@ -131,8 +131,10 @@ class RecordedRouting(TransactionRoutingEnv):
 
     def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
         observations, rewards, dones, info = super().step(actions)
-        names = np.broadcast_to(np.array(self.constants.channel_names), (self._E, self._C))
-        info["details"]["channel_names"] = self._unstacked(names)
+        k, E = self.constants, self._E
+        own = {"channel_names": np.broadcast_to(np.array(k.channel_names), (E, self._C))}  # what pictures write
+        own |= {name: np.full(E, getattr(k, name)) for name in ("latency_target_ms", "risk_limit")}
+        info["details"] |= {name: self._unstacked(value) for name, value in own.items()}
         if "episode_metrics" in info:
             info["episode_metrics"]["latency_log_s"] = 0.001 * self.log.speed * info["episode_metrics"]["latency_ms"]
         return observations, rewards, dones, info

@@ -12,7 +12,12 @@ from core.experiment.cli import Report
 from core.experiment.tables import AFTER, BEFORE, Results
 
 CHANNELS = ("internal", "external", "blockchain")
-LATENCY_TARGET_MS, RISK_LIMIT_PERCENT = 100.0, 5.0
+
+
+def limits(steps: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The latency target in ms and the risk limit in %; recorded transactions may have their own."""
+    target, limit = steps[0].get("latency_target_ms", 100.0), steps[0].get("risk_limit", 0.05)
+    return float(target), 100.0 * float(limit)
 
 
 def decisions_table(steps: Sequence[Mapping[str, Any]]):
@@ -51,6 +56,7 @@ def draw(folder: Path, results: Results) -> None:
 
     # Rules that overload a channel would hide the others: their latency is in the learning curve and in summary.csv.
     labels = [label for label in results.ranked("latency_ms") if results.mean(label, "latency_ms") < 1.5 * before]
+    target, limit = limits(results.steps)
 
     def panel(title: str, metric: str, unit: str, number: str, limit: tuple[str, float] | None = None):
         values = [results.mean(label, metric) for label in labels]
@@ -61,11 +67,11 @@ def draw(folder: Path, results: Results) -> None:
         folder / "before_after.png",
         [results.title(label) for label in labels],
         [
-            panel("Latency", "latency_ms", "ms", "{:.0f}", ("target 100", LATENCY_TARGET_MS)),
-            panel("Risk above 5 %", "risk_violation_percent", "% of the time", "{:.2f}"),
+            panel("Latency", "latency_ms", "ms", "{:.0f}", (f"target {target:g}", target)),
+            panel(f"Risk above {limit:g} %", "risk_violation_percent", "% of the time", "{:.2f}"),
             panel("Fees", "cost_per_transaction", "$ a transaction", "{:.3f}"),
         ],
-        title=f"Latency {change('latency_ms', '{:.0f}')} ms, time above 5 % risk "
+        title=f"Latency {change('latency_ms', '{:.0f}')} ms, time above {limit:g} % risk "
         f"{change('risk_violation_percent', '{:.2f}')} %, fees ${change('cost_per_transaction', '{:.2f}')}",
     )
     draw_episode(folder / "episode.png", results.steps)
@@ -75,7 +81,7 @@ def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
     """Queues, latency and portfolio risk in one evaluated episode."""
     from core.experiment import plotting
 
-    seconds = 0.01 * np.arange(len(steps))
+    seconds, (target, limit) = 0.01 * np.arange(len(steps)), limits(steps)
     workload = np.array([step["workload_ms"] for step in steps])  # (T, C)
     risk = 100 * np.array([float(step["risk"]) for step in steps])
     action, latency = (np.array([step[name] for step in steps]) for name in ("action", "latency_ms"))  # (T, N)
@@ -90,10 +96,10 @@ def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
             "Latency of transactions, by channel",
             "ms",
             by_channel,
-            limit=("target\n100 ms", LATENCY_TARGET_MS),
+            limit=(f"target\n{target:g} ms", target),
             points=True,
         ),
-        plotting.Panel("Portfolio risk", "%", {"all channels": risk}, limit=("limit\n5 %", RISK_LIMIT_PERCENT)),
+        plotting.Panel("Portfolio risk", "%", {"all channels": risk}, limit=(f"limit\n{limit:g} %", limit)),
     ]
     mean = np.nanmean(latency)
     title = f"One unseen episode after the training: {mean:.0f} ms on average, risk at most {risk.max():.1f} %"
@@ -110,7 +116,11 @@ COLUMNS = (
 REPORT = Report(
     metric="latency_ms",
     columns=COLUMNS,
-    data_columns=(("latency, s of your log", "latency_log_s", "{:,.2f}"), *COLUMNS[1:]),
+    data_columns=(
+        ("latency, s of your log", "latency_log_s", "{:,.2f}"),
+        ("above the risk limit, % of time", "risk_violation_percent", "{:.2f}"),
+        *COLUMNS[2:],
+    ),
     gaps=(("latency_ms", "faster", "slower"), ("cost_per_transaction", "cheaper", "dearer")),
     rivals=("as logged", "local index", "global index"),
     steps_name="decisions",

@@ -1,6 +1,6 @@
 """Three multi-agent algorithms under centralized training with decentralized execution.
 
-Read the files in this order; each needs only those before it:
+Read the files in this order; what an earlier one needs of a later one can be taken on trust:
 
 1. ``base_agent.py``: what an agent and a team are, and what a team is told (``Transition``).
 2. ``networks.py``: ``StackedMLP``, n networks as one batched matrix product.

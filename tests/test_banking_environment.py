@@ -205,7 +205,7 @@ def test_a_scripted_episode_by_hand():
     assert metrics["latency_ms"] == pytest.approx((20 + 20 + work + 10 + 80) / 3, abs=1e-5)
     assert metrics["latency_p50_ms"] == pytest.approx(20 + work, abs=1e-5)
     assert metrics["cost_per_transaction"] == pytest.approx(0.7 / 3)
-    assert metrics["share_internal"] == pytest.approx(2 / 3) and metrics["share_under_100ms"] == 1
+    assert metrics["share_internal"] == pytest.approx(2 / 3) and metrics["share_under_target"] == 1
     assert metrics["utilisation_internal"] == pytest.approx(2 * work / 40, abs=1e-5)
 
 

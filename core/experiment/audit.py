@@ -34,10 +34,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from core.base_agent import AgentTeam
-from core.experiment.checkpoint import load_checkpoint
+from core.experiment.cli import UsageError
 from core.experiment.episodes import Episodes
 from core.experiment.evaluation import EVALUATION_SEED
-from core.experiment.results import RunFolder
+from core.experiment.saved_teams import load_team, trained
 from core.experiment.vector_env import as_stacked
 from core.utils import write_atomically
 
@@ -384,10 +384,6 @@ def _on_cpu(team: AgentTeam) -> AgentTeam:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-class UsageError(Exception):
-    """What was asked for makes no sense: exit code 2."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Audit the trained teams of a run folder, print the reports, and return the exit code."""
     parser = argparse.ArgumentParser(
@@ -412,27 +408,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if all(reports) else 1
 
 
-def trained(run: Path) -> list[tuple[Path, dict[str, Any], Any]]:
-    """(checkpoint, config, problem) of every training in a run folder. Raises UsageError for what is none."""
-    try:
-        folder = RunFolder.find(run.parent) if run.name == "latest" else RunFolder(run)
-        config = folder.read_config()
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    files = [path for path in (folder.checkpoint, *sorted(folder.path.glob("seed*/checkpoint.pt"))) if path.exists()]
-    if not files:
-        raise UsageError(f"{folder.path} holds no checkpoint.pt yet; let the training reach its first save")
-    return [(path, config, _problem(str(config.get("problem")))) for path in files]
-
-
-def _problem(name: str) -> Any:
-    """The PROBLEM that ``<name>/train.py`` of this repository describes; nothing else is ever imported."""
-    train = Path(__file__).resolve().parents[2] / name / "train.py"
-    if not name.isidentifier() or not train.is_file():
-        raise UsageError(f"config.json names the problem {name!r}, but there is no {name}/train.py")
-    return importlib.import_module(f"{name}.train").PROBLEM
-
-
 def _audit_file(path: Path, config: dict[str, Any], problem: Any, seed: int) -> bool:
     print(path.parent, flush=True)
     team = load_team(path, config, problem)
@@ -440,18 +415,6 @@ def _audit_file(path: Path, config: dict[str, Any], problem: Any, seed: int) -> 
     report = audit_team(team, env, seed)
     print(f"{report}\n", flush=True)
     return report.passed
-
-
-def load_team(path: Path, config: dict[str, Any], problem: Any) -> AgentTeam:
-    """The team of a checkpoint, without its experience. Raises ValueError for one that the problem cannot have made."""
-    state = load_checkpoint(path)["agents"][0]
-    make_team = problem.algorithms.get(config.get("algo"))
-    if make_team is None:
-        found = f"the algorithm {config.get('algo')!r}"
-        raise ValueError(f"config.json names {found}; {problem.name}/train.py knows {', '.join(problem.algorithms)}")
-    team = make_team(**state["sizes"], config=state["config"])
-    team.load_state_dict({**state, "buffer": None})
-    return team
 
 
 if __name__ == "__main__":

@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.experiment.audit import UsageError, load_team, trained
-from core.experiment.cli import MAX_EVAL_EPISODES, plain_warnings
+from core.experiment.cli import MAX_EVAL_EPISODES, UsageError, plain_warnings
 from core.experiment.evaluation import evaluate
 from core.experiment.plotting import Panel, dot_panels
 from core.experiment.results import RunFolder, require_writable
 from core.experiment.runs import COPIES
+from core.experiment.saved_teams import load_team, trained
 from core.experiment.tables import KEYS, Results
 
 NONE = "none"  # the scenario that disturbs nothing

@@ -119,7 +119,7 @@ def critic_slopes(run: Path, episodes: int = 200) -> tuple[Tensor, Tensor]:
     The exact slope of the discounted cost to come, the team acting on as it does, and what the team's critics say.
     Both (moments * E, N), dollars for the whole order limit.
     """
-    from core.experiment.audit import load_team, trained
+    from core.experiment.saved_teams import load_team, trained
 
     path, config, problem = trained(run)[0]
     team = load_team(path, config, problem)
