@@ -6,17 +6,20 @@ Retail alone: `python retail/demo.py`; banking alone: `python banking/demo.py`. 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
-from core.experiment.cli import EXIT_CODES
+from core.experiment.cli import EXIT_CODES, whole
 from core.experiment.signals import run_side_by_side
 
 ROOT = Path(__file__).resolve().parent
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="main.py", description=__doc__.splitlines()[0], epilog=EXIT_CODES)
+    parser = argparse.ArgumentParser(
+        prog="main.py", description=__doc__.splitlines()[0], epilog=EXIT_CODES, allow_abbrev=False
+    )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--all", dest="demos", action="store_const", const=["retail", "banking"], help="both demos")
     which.add_argument("--retail", dest="demos", action="store_const", const=["retail"], help="five warehouses, MADDPG")
@@ -24,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--fast", action="store_true", help="a short budget, to see that everything works (default: no)"
     )
-    parser.add_argument("--seed", default="0", metavar="S", help="of the training (default: 0)")
+    parser.add_argument("--seed", type=whole(0, 10**9), default=0, metavar="S", help="of the training (default: 0)")
     parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument(
         "--out",
@@ -33,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         help="results go to DIR/retail and DIR/banking (default: retail/results, banking/results)",
     )
     options = parser.parse_args(argv)
-    flags = ["--seed", options.seed, "--device", options.device, *(["--fast"] if options.fast else [])]
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
+        parser.error(f"argument --device: {options.device!r} was found; give auto, cpu, cuda or cuda:N")
+    flags = ["--seed", str(options.seed), "--device", options.device, *(["--fast"] if options.fast else [])]
     scripts = []
     for name in options.demos:
         out = [] if options.out is None else ["--out", str(options.out / name)]

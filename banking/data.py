@@ -46,6 +46,7 @@ from core.experiment.csv_table import (  # noqa: E402
     some,
     texts,
     times,
+    write_new,
 )
 
 REQUIRED, OPTIONAL = ("timestamp", "router", "amount"), ("urgent", "channel", "settled_at", "fee")
@@ -84,6 +85,7 @@ class Log:
     constants: Mapping[str, Any]  # of TransactionRoutingEnv
     known: tuple[str, ...]  # those of them that FILE.constants.json gave
     notes: tuple[str, ...]  # lines of the report: what was dropped, sorted or filled in, and why
+    fees_given: bool  # by a column, for every channel
 
     def __deepcopy__(self, memo: dict) -> Log:
         return self
@@ -137,7 +139,7 @@ def _checked(table: Table) -> tuple[Any, list[str]]:
     complaints.refuse()
     frame = pd.DataFrame(columns)
     notes = [f"skipped: {counted(table.blank, 'empty line')}"] if table.blank else []
-    ignored = [name for name in ("channel", "settled_at") if name in there and not fitted]
+    ignored = [name for name in ("channel", "settled_at", "fee") if name in there and not fitted]
     if ignored:
         notes.append(f"not used: {some(ignored)} (channels are fitted where both channel and settled_at are given)")
     if table.ignored:
@@ -226,6 +228,7 @@ def _fitted(path: Path, rows: int, frame: Any, training: int, notes: list[str]) 
         constants, notes = constants | fitted, [*notes, *more]
     else:
         constants |= unknown_channels(total)
+    fees_given = {"channel", "fee"} <= set(before) and bool((before.groupby("channel")["fee"].count() > 0).all())
     channels = constants.get("channel_names", RoutingConstants().channel_names)
     names = {**dict.fromkeys(PER_ROUTER, routers), **dict.fromkeys(PER_CHANNEL, channels)}
     known = _known_constants(constants_path(path), names, speed)
@@ -237,7 +240,7 @@ def _fitted(path: Path, rows: int, frame: Any, training: int, notes: list[str]) 
     midnight = frame["timestamp"].iloc[0].normalize().to_pydatetime()
     return Log(path, rows, routers, midnight, seconds, router, frame["amount"].to_numpy(),
                frame["urgent"].to_numpy(bool), channel, latency, training, speed, busy, constants, tuple(known),
-               tuple(notes))  # fmt: skip
+               tuple(notes), fees_given)  # fmt: skip
 
 
 def _clock(before: Any, largest_share: float) -> tuple[float, float, float]:
@@ -343,7 +346,7 @@ def write_example(path: str | Path, days: int = 10, seed: int = 0) -> None:
     lines[700:700] = lines[697:700]  # an export that repeats three lines
     lines[1500], lines[1504] = lines[1504], lines[1500]
     header = ",".join((*REQUIRED, *OPTIONAL)) + "\n"
-    Path(path).write_text(header + "".join(lines), encoding="utf-8", newline="\n")
+    write_new(path, header + "".join(lines))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -35,7 +35,7 @@ def data_report(log: Log) -> str:
     ]
     file = constants_path(log.path).name
     lines += [f"  known from {file}: {', '.join(log.known)}" if log.known else
-              f"  Risk rates, and what else the file cannot say, are assumed: put yours into {file}"]  # fmt: skip
+              f"  What is assumed decides what is cheap and what is risky: put yours into {file}"]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -56,7 +56,12 @@ def _router_lines(log: Log, k: RoutingConstants) -> list[str]:
 
 def _channel_lines(log: Log, k: RoutingConstants) -> list[str]:
     width = max(10, *(len(name) for name in k.channel_names))
-    source = "assumed, in the built-in proportions" if log.channel is None else "fitted"
+    fees, risks = ("yours" if name in log.known else "assumed" for name in ("fees", "risk_rates"))
+    if log.channel is None:
+        source = f"latency and rate assumed, in the built-in proportions; fee {fees}, risk {risks}"
+    else:
+        fees = "from the column fee" if log.fees_given and fees == "assumed" else fees
+        source = f"latency and rate fitted; fee {fees}, risk {risks}"
     lines = [f"     # {'channel':{width}}  base latency  transactions an hour   fee   risk  ({source})"]
     for c, name in enumerate(k.channel_names):
         base, hourly = duration(0.001 * k.base_latency_ms[c] * log.speed), 3600 * k.channel_rates[c] / log.speed

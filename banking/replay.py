@@ -37,6 +37,7 @@ from core.experiment.csv_table import duration
 
 TUNING = dict(generations=12, candidates=24, episodes=8)  # of each of four rules: half a minute in all
 CHECKED_EPISODES = 48  # of the simulated latency
+WELL, BADLY = 0.25, 0.5  # relative differences to the logged one, up to and from which
 
 
 class Windows:
@@ -57,6 +58,7 @@ class Windows:
                              f"{'test' if evaluation else 'training'} part; give fewer episode_steps")  # fmt: skip
         self._last = _last_waits(log)
         self.drawn: list[tuple[float, np.ndarray, list[float]]] = []
+        self.windows: list[int] = []  # which stretch of the part, as long as an episode, each begins in
 
     def __call__(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         start = self._seconds[rng.integers(self._openings)]
@@ -69,6 +71,7 @@ class Windows:
         np.add.at(arrivals, (when, routers), 1)
         given = rows[np.lexsort((routers, when))]  # by step, then by router
         by_router = rows[np.lexsort((when, routers))]  # by router, then by step
+        self.windows.append(int((start - self._seconds[0]) // (self.steps * self.step)))
         self.drawn.append((start / 3600.0 % 24.0, by_router, [self._waiting(start, *last) for last in self._last]))
         return {"arrivals": arrivals, "amounts": self.log.amounts[given], "urgent": self.log.urgent[given]}
 
@@ -118,6 +121,7 @@ class RecordedRouting(TransactionRoutingEnv):
 
     def reset(self, seed: int | Sequence[int] | None = None) -> np.ndarray:
         self.traffic_source.drawn.clear()
+        self.traffic_source.windows.clear()
         super().reset(seed)
         hours, self._rows, waiting = zip(*self.traffic_source.drawn, strict=True)
         self.episodes.hours[:] = hours  # what was drawn at random gives way to what the log shows
@@ -134,8 +138,11 @@ class RecordedRouting(TransactionRoutingEnv):
         k, E = self.constants, self._E
         own = {"channel_names": np.broadcast_to(np.array(k.channel_names), (E, self._C))}  # what pictures write
         own |= {name: np.full(E, getattr(k, name)) for name in ("latency_target_ms", "risk_limit")}
+        own["log_speed"] = np.full(E, self.log.speed)
         info["details"] |= {name: self._unstacked(value) for name, value in own.items()}
         if "episode_metrics" in info:
+            windows = self.traffic_source.windows  # what shares a stretch of the log is one sample together
+            info["episode_metrics"]["window"] = np.array(windows) if self.num_envs else float(windows[0])
             info["episode_metrics"]["latency_log_s"] = 0.001 * self.log.speed * info["episode_metrics"]["latency_ms"]
         return observations, rewards, dones, info
 
@@ -172,11 +179,23 @@ def recorded_env(path: str | Path, evaluation: bool = False, *args: Any, **optio
 def full_report(path: str | Path) -> str:
     """The data report, and where channels were fitted, the simulated latency against the logged one."""
     log = load_log(path)
-    return "\n".join([data_report(log), *([] if log.channel is None else latency_check(log))])
+    return "\n".join([data_report(log), *([] if log.channel is None else latency_check(log)[0])])
 
 
-def latency_check(log: Log, episodes: int = CHECKED_EPISODES, seed: int = TUNING_SEED) -> list[str]:
-    """Route windows of the test days as logged; lines that compare simulated and logged times to settlement.
+def warning(path: str | Path) -> str:
+    """What must be read beside every result: that the fitted channels are not the logged ones. "" if they are."""
+    log = load_log(path)
+    worst = 0.0 if log.channel is None else latency_check(log)[1]
+    if worst < WELL:
+        return ""
+    how = "read these results with care" if worst < BADLY else "do not rely on these results"
+    return f"the simulated channels miss the logged times to settlement by up to {100 * worst:.0f} %: {how}"
+
+
+@functools.lru_cache(maxsize=4)
+def latency_check(log: Log, episodes: int = CHECKED_EPISODES, seed: int = TUNING_SEED) -> tuple[list[str], float]:
+    """Route windows of the test days as logged; lines that compare simulated and logged times to settlement, and the
+    largest relative difference.
 
     The simulated ones have one part that the log has not: a router sends one transaction a step.
     """
@@ -191,9 +210,9 @@ def latency_check(log: Log, episodes: int = CHECKED_EPISODES, seed: int = TUNING
         a, b, c, d = map(duration, cells)
         lines.append(f"       {name:{width}}  {a:>12}  {b:>9}   {c:>23}  {d:>9}")
     verdict = "the queues do NOT describe your channels, do not rely on the results"
-    for limit, words in ((0.5, "read the results with care"), (0.25, "the queues describe your channels well")):
+    for limit, words in ((BADLY, "read the results with care"), (WELL, "the queues describe your channels well")):
         verdict = words if worst < limit else verdict
-    return [*lines, f"  they differ by at most {100 * worst:.0f} %: {verdict}"]
+    return [*lines, f"  they differ by at most {100 * worst:.0f} %: {verdict}"], worst
 
 
 def latencies(log: Log, episodes: int, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -14,6 +14,12 @@ from core.experiment.tables import AFTER, BEFORE, Results
 CHANNELS = ("internal", "external", "blockchain")
 
 
+def clock(steps: Sequence[Mapping[str, Any]]) -> tuple[str, float, float | None]:
+    """The unit of latencies, what a simulated ms is in it, and the seconds of the user's log in a simulated one."""
+    speed = steps[0].get("log_speed")
+    return ("ms", 1.0, None) if speed is None else ("s of your log", 0.001 * float(speed), float(speed))
+
+
 def limits(steps: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """The latency target in ms and the risk limit in %; recorded transactions may have their own."""
     target, limit = steps[0].get("latency_target_ms", 100.0), steps[0].get("risk_limit", 0.05)
@@ -40,14 +46,16 @@ def draw(folder: Path, results: Results) -> None:
     """Three pictures: the learning curve; latency, risk and fees; one evaluated episode."""
     from core.experiment import plotting
 
-    before, after = (results.mean(policy, "latency_ms") for policy in (BEFORE, AFTER))
+    unit, factor, speed = clock(results.steps)
+    latency = "latency_ms" if speed is None else "latency_log_s"
+    before, after = (results.mean(policy, latency) for policy in (BEFORE, AFTER))
     name = f"{results.algorithm.upper()}, {results.episodes} training episodes"
     plotting.learning_curve(
         folder / "learning_curve.png",
-        results.curves("latency_ms"),
-        {label: results.mean(label, "latency_ms") for label in results.baselines},
-        title=f"{name}: a transaction takes {before:.0f} ms before, {after:.0f} ms after",
-        unit="mean latency of an episode, ms",
+        results.curves(latency),
+        {label: results.mean(label, latency) for label in results.baselines},
+        title=f"{name}: a transaction takes {before:,.0f} {unit} before, {after:,.0f} {unit} after",
+        unit=f"mean latency of an episode, {unit}",
         log=True,
     )
 
@@ -55,7 +63,7 @@ def draw(folder: Path, results: Results) -> None:
         return " → ".join(number.format(results.mean(policy, metric)) for policy in (BEFORE, AFTER))
 
     # Rules that overload a channel would hide the others: their latency is in the learning curve and in summary.csv.
-    labels = [label for label in results.ranked("latency_ms") if results.mean(label, "latency_ms") < 1.5 * before]
+    labels = [label for label in results.ranked(latency) if results.mean(label, latency) < 1.5 * before]
     target, limit = limits(results.steps)
 
     def panel(title: str, metric: str, unit: str, number: str, limit: tuple[str, float] | None = None):
@@ -67,11 +75,11 @@ def draw(folder: Path, results: Results) -> None:
         folder / "before_after.png",
         [results.title(label) for label in labels],
         [
-            panel("Latency", "latency_ms", "ms", "{:.0f}", (f"target {target:g}", target)),
+            panel("Latency", latency, unit, "{:,.0f}", (f"target {target * factor:,.0f}", target * factor)),
             panel(f"Risk above {limit:g} %", "risk_violation_percent", "% of the time", "{:.2f}"),
             panel("Fees", "cost_per_transaction", "$ a transaction", "{:.3f}"),
         ],
-        title=f"Latency {change('latency_ms', '{:.0f}')} ms, time above {limit:g} % risk "
+        title=f"Latency {change(latency, '{:,.0f}')} {unit}, time above {limit:g} % risk "
         f"{change('risk_violation_percent', '{:.2f}')} %, fees ${change('cost_per_transaction', '{:.2f}')}",
     )
     draw_episode(folder / "episode.png", results.steps)
@@ -81,29 +89,34 @@ def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
     """Queues, latency and portfolio risk in one evaluated episode."""
     from core.experiment import plotting
 
-    seconds, (target, limit) = 0.01 * np.arange(len(steps)), limits(steps)
-    workload = np.array([step["workload_ms"] for step in steps])  # (T, C)
+    unit, factor, speed = clock(steps)
+    times, (target, limit) = 0.01 * np.arange(len(steps)), limits(steps)  # seconds
+    times, xlabel = (times, "seconds") if speed is None else (times * speed / 3600.0, "hours of your log")
+    target *= factor
+    workload = factor * np.array([step["workload_ms"] for step in steps])  # (T, C)
     risk = 100 * np.array([float(step["risk"]) for step in steps])
     action, latency = (np.array([step[name] for step in steps]) for name in ("action", "latency_ms"))  # (T, N)
+    latency = factor * latency
     by_channel, channels = {}, [str(name) for name in steps[0].get("channel_names", CHANNELS)]
     for c, channel in enumerate(channels):
         mine = np.where((action == c) & np.isfinite(latency), latency, np.nan)
         counted = np.isfinite(mine).sum(axis=1)
         by_channel[channel] = np.where(counted > 0, np.nansum(mine, axis=1) / np.maximum(counted, 1), np.nan)
     panels = [
-        plotting.Panel("Work waiting in each channel", "ms", {c: workload[:, i] for i, c in enumerate(channels)}),
+        plotting.Panel("Work waiting in each channel", unit, {c: workload[:, i] for i, c in enumerate(channels)}),
         plotting.Panel(
             "Latency of transactions, by channel",
-            "ms",
+            unit,
             by_channel,
-            limit=(f"target\n{target:g} ms", target),
+            limit=(f"target\n{target:,.0f}", target),
             points=True,
         ),
         plotting.Panel("Portfolio risk", "%", {"all channels": risk}, limit=(f"limit\n{limit:g} %", limit)),
     ]
     mean = np.nanmean(latency)
-    title = f"One unseen episode after the training: {mean:.0f} ms on average, risk at most {risk.max():.1f} %"
-    plotting.time_panels(path, seconds, panels, title=title, xlabel="seconds")
+    title = f"The first unseen episode after the training, one of many: {mean:,.0f} {unit} on average, "
+    title += f"risk at most {risk.max():.1f} %"
+    plotting.time_panels(path, times, panels, title=title, xlabel=xlabel)
 
 
 COLUMNS = (
@@ -123,6 +136,7 @@ REPORT = Report(
     ),
     gaps=(("latency_ms", "faster", "slower"), ("cost_per_transaction", "cheaper", "dearer")),
     rivals=("as logged", "local index", "global index"),
+    gap=("size threshold", "team_return"),
     steps_name="decisions",
     steps_table=decisions_table,
     draw=draw,

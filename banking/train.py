@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository r
 
 from banking.baselines import baselines
 from banking.environment import TransactionRoutingEnv
-from banking.replay import RecordedRouting, full_report, recorded_baselines, recorded_env
+from banking.replay import RecordedRouting, full_report, recorded_baselines, recorded_env, warning
 from banking.report import REPORT
 from core.experiment import cli
 from core.maddpg import create_maddpg_agents
@@ -91,6 +91,8 @@ PROBLEM = cli.Problem(
     make_env=make_env,
     baselines=rules,
     data_report=full_report,
+    data_warning=warning,
+    data_difficulty=True,
     report=REPORT,
     episodes=200,
     demo_episodes=200,

@@ -28,7 +28,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
-from core.experiment.csv_table import Complaints, Table, counted, numbers, read_csv, some, texts, times  # noqa: E402
+from core.experiment.csv_table import (  # noqa: E402
+    Complaints,
+    Table,
+    counted,
+    numbers,
+    read_csv,
+    some,
+    texts,
+    times,
+    write_new,
+)
 from retail.constants import RetailConstants, resolve  # noqa: E402
 
 COLUMNS = ("date", "warehouse", "units")
@@ -213,8 +223,9 @@ def fit_constants(units: np.ndarray, days: int = 1) -> dict[str, Any]:
     Where the defaults stand in a ratio to the mean demand, the ratio is kept: the supplier's capacity to the total,
     order limit and storage to each warehouse's own mean, the lanes to the mean of the warehouses. Sparse demand comes
     in lumps that are larger than that, so an order limit covers at least the largest demand of one period seen in
-    training, and a storage that of lead time + 1 = 2 periods. Holding costs are by day. Lead times are not in the data:
-    one period. The weight of the demand average is the one that predicts the next period best.
+    training, and a storage that of lead time + 1 = 2 periods; the report tells where one lump is more than the supplier
+    can ship. Holding costs are by day. Lead times are not in the data: one period. The weight of the demand average is
+    the one that predicts the next period best.
     """
     default = RetailConstants()
     means, total = units.mean(axis=0), float(np.sum(default.mean_demand))
@@ -297,9 +308,15 @@ def data_report(sales: Sales) -> str:
     values = {name: c.get(name, getattr(defaults, name)) for name in (*shown, *sales.known)}
     words = {name: value for name, value in values.items() if name not in ("order_limit", "storage")}
     lines += ["  " + "; ".join(f"{name} {_number(value)}" for name, value in words.items())]
+    largest = float(sales.part(evaluation=False).max())
+    if "supplier_capacity" not in sales.known and largest > c["supplier_capacity"]:
+        lines += [f"  The supplier's capacity is assumed: {c['supplier_capacity']:.3g} a {word} for all warehouses "
+                  f"together, where one alone sold up to {largest:g}. If yours can deliver more, say so."]  # fmt: skip
     known = f"  known from {_known_path(sales.path).name}: {', '.join(sales.known)}" if sales.known else (
-        f"  Limits, lead times and costs are assumed: put yours into {_known_path(sales.path).name}")  # fmt: skip
-    lines += [known, "  Sales are taken for demand: what an empty shelf could not sell is not in the file."]
+        f"  Limits, capacity, lead times and costs are assumed, and the results hang on them: put yours into "
+        f"{_known_path(sales.path).name}")  # fmt: skip
+    lines += [known, "  Sales are taken for demand: what an empty shelf could not sell is not in the file. Orders and "
+              "transfers may be parts of a unit."]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -347,7 +364,7 @@ def write_example(path: str | Path, days: int = 730, seed: int = 0) -> None:
                  if (u > 0 or m > 1) and day != 472]  # fmt: skip
     rows[1001:1001] = rows[998:1001]  # an export that repeats three lines
     text = "".join(f"{day.isoformat()},{name},{units}\n" for day, name, units in rows)
-    Path(path).write_text("date,warehouse,units\n" + text, encoding="utf-8", newline="\n")
+    write_new(path, "date,warehouse,units\n" + text)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -282,6 +282,7 @@ class MultiWarehouseEnv:
         return {
             "total_cost": sum(parts.values()),
             **parts,
+            "demand": total["demand"],
             "stockout_percent": 100.0 * total["unmet"] / demand,
             "fill_rate": 1.0 - total["unmet"] / demand,  # share of demand served, neighbours included
             "cycle_service_level": (h["unmet"] <= 1e-9).mean(axis=(1, 2)),  # share of periods without a stockout

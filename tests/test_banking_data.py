@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,16 @@ from banking.channels import fit_work, waits
 from banking.constants import RoutingConstants
 from banking.data import load_log, write_example
 from banking.log_report import data_report
-from banking.replay import AsLogged, RecordedRouting, full_report, latencies, play, recorded_baselines, recorded_env
+from banking.replay import (
+    AsLogged,
+    RecordedRouting,
+    full_report,
+    latencies,
+    play,
+    recorded_baselines,
+    recorded_env,
+    warning,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "banking/example_transactions.csv"
@@ -232,8 +242,18 @@ def test_channels_that_are_no_queues_are_found_out(tmp_path):
     when = [t + (10_800 if i % 30 == 0 else 20 if i % 2 else 1) for i, t in enumerate(seconds)]
     rows = zip(seconds, router, amounts, when, strict=True)
     lines = [f"{stamp(t)},{'ab'[r]},{x},{('fast', 'slow')[i % 2]},{stamp(w)}" for i, (t, r, x, w) in enumerate(rows)]
-    report = full_report(write(tmp_path / "log.csv", lines, CHANNELS))
+    path = write(tmp_path / "log.csv", lines, CHANNELS)
+    report = full_report(path)
     assert "no queue was ever seen at slow" in report and "do NOT describe your channels" in report
+    assert "latency and rate fitted; fee assumed, risk assumed" in report, "who gave no fees is told"
+    assert "do not rely on these results" in warning(path), "beside the results, too"
+    assert warning(EXAMPLE) == ""
+
+
+def test_what_cannot_be_used_is_named(tmp_path):
+    lines = [f"{stamp(t)},{'ab'[r]},{x},swift,0.2" for t, r, x in zip(*traffic(), strict=True)]
+    report = full_report(write(tmp_path / "log.csv", lines, HEADER + ",channel,fee"))
+    assert re.search("not used: .*channel.*fee", report) and "fee assumed, risk assumed" in report
 
 
 def test_the_policy_as_logged_sends_every_transaction_where_the_log_did(tmp_path):

@@ -254,7 +254,11 @@ def test_data_that_cannot_be_used_is_refused_before_training(tmp_path, capsys, n
         (["--set", "action_type=discrete"], 2, "discrete", "continuous"),
         (["--set", "seed=4"], 2, "4", "--seed"),
         (["--config", "missing.json"], 2, "No such file", "existing"),
-        (["--data", "missing.csv"], 2, "missing.csv", "No such file"),
+        (["--data", "missing.csv"], 2, "missing.csv", "no such file; give the path"),
+        (["--data", "."], 2, "this is a folder", "name a CSV file"),
+        (["--set", "gamma=0.9", "gamma=0.8"], 2, "gamma", "give it once"),
+        (["--data", str(EXAMPLES["retail"]), "--curriculum"], 2, "--curriculum together with --data", "leave it out"),
+        (["--data", str(EXAMPLES["retail"]), "--difficulty", "easy"], 2, "as hard as they are", "leave it out"),
         (["--resume"], 2, "no run to resume", "start a run first"),
         (["--resume", "elsewhere"], 2, "'elsewhere'", "newest"),
         (["leftover"], 2, "'leftover'", "--help"),
@@ -302,6 +306,15 @@ def test_main_needs_to_be_told_what_to_run(capsys):
     with pytest.raises(SystemExit) as stopped:
         main_script.main([])
     assert stopped.value.code == 2 and "--all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--seed", "x"], ["--seed", "-1"], ["--device", "tpu"], ["--fas"]], ids=str)
+def test_main_refuses_a_mistake_once_before_it_starts_the_demos(capsys, monkeypatch, flags):
+    monkeypatch.setattr(main_script, "run_side_by_side", lambda scripts: pytest.fail("started"))
+    with pytest.raises(SystemExit) as stopped:
+        main_script.main(["--all", *flags])
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2 and message.count("error:") == 1 and flags[-1] in message
 
 
 def test_main_runs_the_demos_with_its_flags(monkeypatch, tmp_path):

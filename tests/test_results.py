@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.experiment import plotting, results
+from core.experiment import plotting, results, tables
 from core.experiment.results import RunFolder, provenance, require_writable, write_text
 from core.experiment.tables import AFTER, BEFORE, Results, aligned, gap_lines, policy_table, summary_table
 
@@ -127,8 +127,58 @@ def test_a_gap_is_paired():
     found = example_results()
     percent, width = found.gap(AFTER, "rule", "cost")
     assert percent == pytest.approx(100 / found.mean("rule", "cost"))
-    assert width == pytest.approx(0, abs=1e-9), "the difference is 1 in every episode"
-    assert found.gap(AFTER, BEFORE, "cost")[0] == pytest.approx(50)
+    assert found.gap(AFTER, BEFORE, "cost") == (pytest.approx(50), pytest.approx(0, abs=1e-9)), "half, in every episode"
+    # The percentage is of a mean that other episodes would change: as often as a bootstrap of the pairs says.
+    rows = found.evaluation.set_index("policy")["cost"]
+    own, rival, random = rows[AFTER].to_numpy(), rows["rule"].to_numpy(), np.random.default_rng(0)
+    draws = [random.integers(400, size=400) for _ in range(2000)]
+    spread = np.std([100 * (1 - own[d].mean() / rival[d].mean()) for d in draws])
+    assert width == pytest.approx(1.966 * spread, rel=0.1)
+
+
+def test_a_share_is_that_of_all_and_its_interval_that_of_a_ratio():
+    random = np.random.default_rng(0)
+    demand = random.uniform(1, 100, 300)
+    unmet = demand * np.clip(0.1 + 0.002 * demand + random.normal(0, 0.02, 300), 0, 1)
+    table = pd.DataFrame({"policy": "x", "training_seed": np.nan, "episode": np.arange(300), "demand": demand})
+    table["share"] = unmet / demand
+    found = Results("a", 0, {}, table, (), {}, weights={"share": "demand"})
+    assert found.mean("x", "share") == pytest.approx(unmet.sum() / demand.sum())
+    draws = [random.integers(300, size=300) for _ in range(2000)]
+    spread = np.std([unmet[d].sum() / demand[d].sum() for d in draws])
+    assert found.interval("x", "share") == pytest.approx(1.968 * spread, rel=0.1)
+
+
+def test_episodes_of_the_same_recorded_periods_are_one_sample_together():
+    random = np.random.default_rng(0)
+    window = np.repeat(np.arange(6), [50, 10, 80, 60, 40, 60])
+    cost = random.normal(0, 1, 6)[window] + random.normal(0, 0.1, 300)
+    rows = {"training_seed": np.nan, "episode": np.arange(300), "window": window}
+    table = pd.concat([pd.DataFrame({"policy": name, **rows, "cost": c}) for name, c in (("x", cost), ("y", cost + 9))])
+    found = Results("a", 0, {}, table, (), {})
+    assert found.mean("x", "cost") == pytest.approx(cost.mean()) and "window" not in found.metrics
+    assert len(found.samples("x", "cost")) == 6
+    draws = [np.concatenate([np.flatnonzero(window == w) for w in random.integers(6, size=6)]) for _ in range(4000)]
+    spread = np.std([cost[d].mean() for d in draws]) * np.sqrt(6 / 5)
+    assert found.interval("x", "cost") == pytest.approx(2.571 * spread, rel=0.15)  # t, 5 degrees
+
+
+def test_the_closed_gap_counts_from_the_plain_rule_to_the_bound(tmp_path):
+    columns = "problem,difficulty,name,metric,mean,half_width,best_rule,difference,difference_half_width"
+    path, means = tmp_path / "bounds.csv", {"plain": 60.0, "best": 40.0}
+    path.write_text(
+        f"{columns}\np,easy,clairvoyant bound,cost,18,3,best,-19,1\np,hard,clairvoyant bound,cost,18,1,best,-19,3\n"
+    )
+    easy, hard = (tables.stored_gap(path, "p", difficulty, "plain", means) for difficulty in ("easy", "hard"))
+    assert (easy.bound, easy.half_width) == (21.0, 1.0), "the distance to the rule is the surer of the two"
+    assert (hard.bound, hard.half_width) == (18.0, 1.0)
+    assert [hard.closed(value) for value in (60.0, 39.0, 18.0, 81.0)] == ["0", "50", "100", "-50"]
+    assert hard.closed(29.0, rule=40.0) == "50"
+    assert tables.stored_gap(path, "p", "medium", "plain", means) is None
+    assert tables.stored_gap(tmp_path / "none.csv", "p", "easy", "plain", means) is None
+    gap, found = tables.Gap("cost", 20.0, 5.0, 1.0), example_results()
+    text = policy_table(found, (("cost, $", "cost", "{:.1f}"),), gap).splitlines()
+    assert "gap closed, %" in text[0] and text[-1].split()[-1] == gap.closed(found.mean(AFTER, "cost")) != "0"
 
 
 def test_gap_lines_claim_nothing_within_the_interval():
@@ -137,7 +187,7 @@ def test_gap_lines_claim_nothing_within_the_interval():
     found.evaluation.loc[noisy, "cost"] += np.random.default_rng(1).normal(-1, 5, noisy.sum())
     before, rule = gap_lines(found, ["rule", "absent"], [("cost", "cheaper", "dearer")])
     assert before.startswith("50.0 %") and "cheaper than before training" in before
-    assert "not clearly" in rule and rule.endswith("than the rule")
+    assert "not clearly" in rule and rule.endswith("than the rule, the best rule")
 
 
 def test_the_summary_has_a_row_a_policy_and_an_interval_a_metric():

@@ -190,6 +190,16 @@ def test_harder_is_dearer_and_joint_tuning_helps():
         assert tables["easy"][name] < tables["medium"][name] < tables["hard"][name]
 
 
+def test_the_rules_are_evaluated_without_scipy_too(monkeypatch, capsys):
+    def missing(env, episode):
+        raise ImportError("clairvoyant_bound needs scipy (HiGHS): pip install scipy")
+
+    monkeypatch.setattr(b, "clairvoyant_bound", missing)
+    assert b.main(["--evaluate", "easy", "--episodes", "20"]) == 0
+    printed = capsys.readouterr()
+    assert "adaptive base-stock, tuned jointly" in printed.out and "pip install scipy" in printed.err
+
+
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_the_clairvoyant_bound_is_below_every_rule_on_every_episode(difficulty):
     pytest.importorskip("scipy")

@@ -46,6 +46,26 @@ def test_the_example_file_is_what_its_script_writes(tmp_path):
     assert EXAMPLE.stat().st_size < 300_000
 
 
+def test_the_example_is_never_written_over_a_file(tmp_path, capsys):
+    mine = tmp_path / "mine.csv"
+    mine.write_text("date,warehouse,units\n")
+    for path in (mine, tmp_path):
+        assert data.main(["--example", str(path)]) == 2 and "is there already" in capsys.readouterr().err
+    assert mine.read_text() == "date,warehouse,units\n"
+    assert [data.main(["--example", str(tmp_path / "new.csv")]) for _ in range(2)] == [0, 0], (
+        "the same bytes are no loss"
+    )
+
+
+def test_lumps_that_the_assumed_supplier_cannot_ship_are_told(tmp_path):
+    units = np.zeros((400, 2))
+    units[::10], units[5::20, 1] = (12.0, 0.0), 4.0
+    path = sales_file(tmp_path, units, names="ab")
+    assert "one alone sold up to 12. If yours can deliver more, say so" in data_report(load_sales(path))
+    path.with_name(path.stem + ".constants.json").write_text('{"supplier_capacity": 40}')
+    assert "one alone sold" not in data_report(load_sales(path))
+
+
 def test_the_report_of_the_example_tells_rows_gaps_duplicates_split_and_constants(capsys):
     assert data.main([str(EXAMPLE)]) == 0
     report = capsys.readouterr().out

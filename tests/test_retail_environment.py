@@ -11,8 +11,8 @@ from retail.constants import DIFFICULTIES, RetailConstants
 from retail.environment import MAX_LOOKAHEAD, OBSERVATION_NAMES, MultiWarehouseEnv
 
 METRICS = [
-    "total_cost", "stockout_cost", "transfer_cost", "return_cost", "holding_cost", "stockout_percent", "fill_rate",
-    "cycle_service_level", "units_moved", "inventory_balance", "on_hand", "days_of_supply", "bullwhip",
+    "total_cost", "stockout_cost", "transfer_cost", "return_cost", "holding_cost", "demand", "stockout_percent",
+    "fill_rate", "cycle_service_level", "units_moved", "inventory_balance", "on_hand", "days_of_supply", "bullwhip",
 ]  # fmt: skip
 DETAILS = [
     "demand", "orders", "shipped", "received_transfer", "sent_transfer", "unmet", "on_hand", "returned", "cost",

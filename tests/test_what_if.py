@@ -23,7 +23,7 @@ from core.experiment.checkpoint import save_checkpoint
 from core.experiment.evaluation import evaluate, half_width
 from core.experiment.what_if import Mixed, Scenario
 from retail.environment import MultiWarehouseEnv
-from retail.scenarios import RULES, SHOWN
+from retail.scenarios import RULES, SHOWN, more_rules
 from retail.scenarios import scenarios as retail_scenarios
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,18 +56,32 @@ def test_undisturbed_is_the_evaluation_of_the_training_run_to_the_last_bit(tmp_p
     assert what_if.main([str(tmp_path / "latest"), "--episodes", "6"]) == 0
     folder = tmp_path / (tmp_path / "latest").read_text().strip()
     found = rows_of(folder / "what_if.csv", "scenario", "policy")
-    evaluation = rows_of(folder / "evaluation.csv", "policy")
-    for policy, name in (("maddpg", "after training"), *((rule, rule) for rule in RULES)):
+    summary, evaluation = rows_of(folder / "summary.csv", "policy"), rows_of(folder / "evaluation.csv", "policy")
+    for policy, name in (("maddpg", "after training"), *((rule, rule) for rule in RULES[:2])):
         for metric in SHOWN:
-            own = evaluation.loc[name, metric]
-            assert found.loc[("none", policy), metric] == own.mean()
-            assert found.loc[("none", policy), f"{metric}_ci95"] == half_width(own)
+            assert found.loc[("none", policy), metric] == summary.loc[name, metric]
+            assert found.loc[("none", policy), f"{metric}_ci95"] == summary.loc[name, f"{metric}_ci95"]
+        own = evaluation.loc[name]
+        assert found.loc[("none", policy), "total_cost"] == own["total_cost"].mean()
+        pooled = own["stockout_cost"].sum() / 10 / own["demand"].sum()
+        assert found.loc[("none", policy), "stockout_percent"] == pytest.approx(100 * pooled), "of all demand together"
     printed = capsys.readouterr().out
     assert "retail, hard, 6 unseen episodes" in printed, "the difficulty is that of the run"
-    assert "| scenario | maddpg | base-stock, tuned jointly | adaptive base-stock, tuned jointly |" in printed
+    assert f"| scenario | maddpg | {' | '.join(RULES)} |" in printed
     assert printed.count("| longer lead times |") == len(SHOWN)
     png = (folder / "what_if.png").read_bytes()
     assert png[:8] == b"\x89PNG\r\n\x1a\n" and int.from_bytes(png[16:20], "big") >= 1000, "a picture, 1000 pixels wide"
+
+
+def test_the_rule_that_is_told_of_lead_times_is_the_tuned_one_until_they_change():
+    tuned, told = RULES[1:]
+    plain, longer = MultiWarehouseEnv(num_envs=2), MultiWarehouseEnv(num_envs=2, lead_times=(2, 2, 2, 3, 3))
+    seen = plain.reset(0)
+    rules = [retail.train.PROBLEM.baselines(env)[tuned] for env in (plain, longer)]
+    informed = [more_rules(env)[told] for env in (plain, longer)]
+    np.testing.assert_allclose(informed[0](seen), rules[0](seen))
+    seen = longer.reset(0)
+    assert (informed[1](seen) >= rules[1](seen)).all() and informed[1](seen).sum() > 1.2 * rules[1](seen).sum()
 
 
 def test_changes_are_paired_with_the_same_policy_on_the_same_episodes(tmp_path):
@@ -134,7 +148,7 @@ def test_a_disturbance_meets_every_policy_on_the_same_episodes(tmp_path, name, d
     factors[10:20] = demand
     rations = np.full(30, 2.5)
     rations[10:20] *= supply
-    assert len(Witness.seen) == 3, "the team and the two rules"
+    assert len(Witness.seen) == 4, "the team and the three rules"
     for seeds, met, supplied, leads in Witness.seen:
         assert seeds == (10_000, 10_001, 10_002)
         np.testing.assert_allclose(met, plain.episode().demand * factors[:, None], rtol=1e-12)
@@ -293,5 +307,5 @@ def test_the_command_as_users_run_it(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "- supplier cut: the supplier ships half in periods 10 to 19" in done.stdout
     found = rows_of(run / "what_if.csv", "scenario", "policy")
-    assert len(found) == 5 * 3 and found.notna().all(axis=None)
+    assert len(found) == 5 * 4 and found.notna().all(axis=None)
     assert (run / "what_if.png").is_file()

@@ -40,6 +40,8 @@ class Report:
     draw: Callable[[Path, Any], None]  # (folder, Results) -> pictures
     data_columns: tuple[tuple[str, str, str], ...] = ()  # of the table on the user's own data, where they differ
     labels: Mapping[str, str] = field(default_factory=dict)  # what to call a rule, where not as in baselines.py
+    weights: Mapping[str, str] = field(default_factory=dict)  # metric that is a share -> the one that it is a share of
+    gap: tuple[str, str] | None = None  # (plain rule, metric) that the closed gap is counted from and in
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Problem:
     story: str = ""  # what the demo says first
     data_help: str = ""
     data_report: Callable[[str], str] | None = None  # path of the user's data -> what is in it, for a person
+    data_warning: Callable[[str], str] | None = None  # -> what must stand beside every result, or ""
+    data_difficulty: bool = False  # difficulties also differ in what no data tell
 
 
 class UsageError(Exception):
@@ -150,10 +154,10 @@ def build_parser(problem: Problem, *, demo: bool) -> argparse.ArgumentParser:
         help=f"algorithm (default: {problem.algorithm})",
     )
     fast = f"; --fast: {problem.fast_episodes}" if demo else ""
-    add("--episodes", type=_whole(1, MAX_EPISODES), metavar="N", help=f"training episodes (default: {episodes}{fast})")
+    add("--episodes", type=whole(1, MAX_EPISODES), metavar="N", help=f"training episodes (default: {episodes}{fast})")
     add(
         "--seed",
-        type=_whole(0, 10**9),
+        type=whole(0, 10**9),
         default=0,
         metavar="S",
         help="of weights, exploration and training episodes (default: 0)",
@@ -168,7 +172,7 @@ def build_parser(problem: Problem, *, demo: bool) -> argparse.ArgumentParser:
     else:
         add(
             "--seeds",
-            type=_whole(0, 10**9),
+            type=whole(0, 10**9),
             nargs="+",
             default=[],
             metavar="S",
@@ -177,7 +181,7 @@ def build_parser(problem: Problem, *, demo: bool) -> argparse.ArgumentParser:
         sizes = ", ".join(f"{name} {size}" for name, size in problem.num_envs.items())
         add(
             "--num-envs",
-            type=_whole(1, 100_000),
+            type=whole(1, 100_000),
             metavar="E",
             help=f"training episodes that run side by side (default: {sizes})",
         )
@@ -193,7 +197,7 @@ def build_parser(problem: Problem, *, demo: bool) -> argparse.ArgumentParser:
     add("--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: auto: cuda if there is one)")
     add(
         "--threads",
-        type=_whole(1, 1024),
+        type=whole(1, 1024),
         default=1,
         metavar="N",
         help="threads of PyTorch; more seldom help networks of this size (default: 1)",
@@ -228,19 +232,19 @@ def build_parser(problem: Problem, *, demo: bool) -> argparse.ArgumentParser:
     if not demo:
         add(
             "--eval-every",
-            type=_whole(0, MAX_EPISODES),
+            type=whole(0, MAX_EPISODES),
             metavar="N",
             help="evaluate during the training every N episodes; 0: never (default: a tenth of the training)",
         )
     add(
         "--eval-episodes",
-        type=_whole(1, MAX_EVAL_EPISODES),
+        type=whole(1, MAX_EVAL_EPISODES),
         metavar="N",
         help=f"unseen episodes for each evaluated policy (default: 1000{'; --fast: 200' if demo else ''})",
     )
     add(
         "--save-every",
-        type=_whole(0, MAX_EPISODES),
+        type=whole(0, MAX_EPISODES),
         metavar="N",
         help="save a checkpoint every N episodes; 0: at the end only (default: a tenth of the training)",
     )
@@ -279,6 +283,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
         raise UsageError(
             "--seed and --seeds were both given: --seeds 0 1 2 trains three, --seed 0 one; keep one of them"
         )
+    if options.data is not None and options.curriculum:
+        raise UsageError("--curriculum together with --data: your data are as hard as they are; leave it out")
     if len(set(options.seeds)) != len(options.seeds):
         raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: a seed is there twice; name each once")
     return options
@@ -288,10 +294,10 @@ def _was_given(action: argparse.Action, argv: Sequence[str]) -> bool:
     return any(word.split("=")[0] in action.option_strings for word in argv if word.startswith("--"))
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
+def whole(low: int, high: int) -> Callable[[str], int]:
     """The type of a flag that takes a whole number from `low` to `high`."""
 
-    def whole(text: str) -> int:
+    def number(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
@@ -300,7 +306,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} was found; give a whole number from {low} to {high}")
         return value
 
-    return whole
+    return number
 
 
 # --- configuration ----------------------------------------------------------------------------------------------------
@@ -330,6 +336,8 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {setting!r}: no key=value was found; write for instance --set learning_rate=0.001")
+        if key in config:
+            raise UsageError(f"--set {setting}: {key} is there twice; give it once")
         try:
             config[key] = json.loads(text)
         except json.JSONDecodeError:

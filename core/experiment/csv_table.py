@@ -111,8 +111,20 @@ def read_csv(path: str | Path, required: Sequence[str], optional: Sequence[str] 
     return Table(path, columns, np.array(lines), ignored, blank, np.array(repeats))
 
 
+def write_new(path: str | Path, text: str) -> None:
+    """Write a text file. Raises ValueError where another file is there: nothing of the user's is lost."""
+    path, content = Path(path), text.encode("utf-8")
+    if path.exists() and (path.is_dir() or path.read_bytes() != content):
+        raise ValueError(f"{path} is there already; name a file that is not")
+    path.write_bytes(content)
+
+
 def _require_text(path: Path) -> None:
-    with open(path, "rb") as file:  # FileNotFoundError and IsADirectoryError say enough themselves
+    if path.is_dir():
+        raise ValueError(f"{path}: this is a folder; name a CSV file in it")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; give the path of a CSV file")
+    with open(path, "rb") as file:
         start = file.read(4096)
     if not start.strip():
         raise ValueError(f"{path}: the file is empty; give a header and rows")

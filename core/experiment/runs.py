@@ -23,9 +23,10 @@ from core.experiment.env_check import check_env
 from core.experiment.evaluation import evaluate, record_episode
 from core.experiment.results import RunFolder, provenance, require_writable, write_text
 from core.experiment.signals import Interrupted, StopSignals
-from core.experiment.tables import AFTER, BEFORE, Results, gap_lines, policy_table, summary_table
+from core.experiment.tables import AFTER, BEFORE, Gap, Results, gap_lines, policy_table, stored_gap, summary_table
 from core.experiment.training import Progress, train
 
+BOUNDS = Path(__file__).resolve().parents[2] / "docs" / "results" / "bounds.csv"
 COPIES = 125  # episodes evaluated side by side: more are little faster, and take memory
 CURVE_EPISODES = 100  # of each evaluation on the way: enough for a point of the learning curve
 CURRICULUM = ((0.5, "hard"), (0.1, "medium"), (0.0, "easy"))  # from this share of the training on
@@ -100,8 +101,11 @@ def prepare(problem: Problem, options: Options, stop: StopSignals) -> Run:
         if options.resume is not None:
             old = RunFolder.find(options.out, options.resume)
             problem, options = reopen(problem, options, old)
+            refuse_fewer_episodes(options, old)
         if options.data is not None:
             options.data = str(Path(options.data).resolve())  # to be found again by a resumption from elsewhere
+            if "difficulty" in options.given and not problem.data_difficulty:
+                raise UsageError("--difficulty together with --data: your data are as hard as they are; leave it out")
         options.num_envs = min(options.num_envs or problem.num_envs[options.algo], options.episodes)
         training_env, team = build(problem, options, options.seed)
         check_env(training_env, team)
@@ -195,6 +199,14 @@ def reopen(problem: Problem, options: Options, folder: RunFolder) -> tuple[Probl
     return problem, dataclasses.replace(options, **kept)
 
 
+def refuse_fewer_episodes(options: Options, folder: RunFolder) -> None:
+    """Raise UsageError if a training of the run has more episodes already than it shall have in the end."""
+    for table in folder.path.glob("**/progress.csv"):
+        done = sum(1 for _ in open(table, encoding="utf-8")) - 1
+        if done > options.episodes:
+            raise UsageError(f"--episodes {options.episodes}: {table.parent} has {done} already; give no less")
+
+
 def fingerprint(path: str | None) -> str | None:
     """What tells one content of a file from another."""
     return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -256,7 +268,7 @@ def work(run: Run) -> Results | None:
         return None
     report = run.problem.report
     evaluation = pd.concat(tables, ignore_index=True)
-    return Results(run.options.algo, run.options.episodes, histories, evaluation, steps, report.labels)
+    return Results(run.options.algo, run.options.episodes, histories, evaluation, steps, report.labels, report.weights)
 
 
 def train_seed(run: Run, env: Any, team: AgentTeam, seed: int):
@@ -330,6 +342,15 @@ def columns_of(run: Run) -> tuple[tuple[str, str, str], ...]:
     return report.columns if run.options.data is None else report.data_columns or report.columns
 
 
+def gap_of(run: Run, results: Results) -> Gap | None:
+    """From the plain rule to the stored bound, where there is one for these episodes."""
+    if run.options.data is not None or run.problem.report.gap is None:
+        return None
+    plain, metric = run.problem.report.gap
+    means = {rule: results.mean(rule, metric) for rule in results.baselines}
+    return stored_gap(BOUNDS, run.problem.name, run.options.difficulty, plain, means)
+
+
 def say_metric(run: Run, when: str, table: Any) -> None:
     header, metric, number = columns_of(run)[0]
     run.say(f"{when}: {header} {number.format(table[metric].mean())}")
@@ -350,10 +371,19 @@ def finish(run: Run, results: Results) -> None:
         f"\n{results.evaluated} unseen episodes ({episodes_of(run.options)}): mean ± half the 95 % interval; "
         f"of {BEFORE.upper()} and {AFTER.upper()} {over}\n"
     )
-    run.say(policy_table(results, columns_of(run)) + "\n")
+    gap = gap_of(run, results)
+    run.say(policy_table(results, columns_of(run), gap) + "\n")
+    if gap is not None:
+        run.say(
+            f"Gap closed: 0 % is {report.gap[0]}, 100 % what nobody can beat who knows all that will happen, "
+            f"{gap.bound:.4g} ± {gap.half_width:.2g} (docs/BENCHMARKS.md, section 1).\n"
+        )
     run.say("After training (paired on the same episodes, ± half the 95 % interval):")
     for line in gap_lines(results, report.rivals, report.gaps):
         run.say(f"  {line}")
+    if run.options.data is not None and run.problem.data_warning is not None:
+        caution = run.problem.data_warning(run.options.data)
+        run.say(f"\nCAUTION: {caution}" if caution else "")
     if run.options.plots:
         report.draw(folder.path, results)
     print(folder.path if run.options.quiet else f"\nResults: {folder.path}\n", flush=True)

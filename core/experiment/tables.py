@@ -7,7 +7,8 @@ compared pair by pair: the differences vary far less than the costs do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from core.experiment.evaluation import half_width
 
 BEFORE, AFTER = "before training", "after training"
 KEYS = ("policy", "training_seed", "episode", "seed")
+WINDOW = "window"  # of recorded data: episodes with the same number share periods, those with another hardly do
+BOUND = "clairvoyant bound"
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Results:
     evaluation: Any  # pandas table, a row per policy, training seed and episode
     steps: Sequence[Mapping[str, Any]]  # one evaluated episode, step by step
     labels: Mapping[str, str]  # names of baselines as shown
+    weights: Mapping[str, str] = field(default_factory=dict)  # metric that is a share -> the one that it is a share of
 
     @property
     def evaluated(self) -> int:
@@ -44,13 +48,41 @@ class Results:
 
     @property
     def metrics(self) -> list[str]:
-        return [column for column in self.evaluation.columns if column not in KEYS]
+        return [column for column in self.evaluation.columns if column not in (*KEYS, WINDOW)]
 
     def samples(self, policy: str, metric: str) -> np.ndarray:
-        """Independent samples of a metric: its episodes, or the means of training seeds when there are several."""
-        rows = self.evaluation[self.evaluation["policy"] == policy]
-        by_seed = rows.groupby("training_seed")[metric].mean()
-        return (by_seed if len(by_seed) > 1 else rows[metric]).to_numpy()
+        """Independent samples around the metric's mean: its episodes, or the means of training seeds when there are
+        several. Episodes that share recorded periods (the same "window") are one sample together."""
+        parts = self.by_seed(policy, metric)
+        if len(parts) > 1:
+            return np.array([values.mean() for values in parts.values()])
+        return self._together(*parts.values())
+
+    def by_seed(self, policy: str, metric: str) -> dict[Any, np.ndarray]:
+        """Training seed -> values of the episodes, in order; their mean is the metric's.
+
+        The mean of a share is taken over all that it is a share of: of a metric in ``weights``, episodes weigh as much
+        as they have of that. This is a ratio, whose error is that of the values returned (Cochran 1977, section 2.11).
+        """
+        import pandas as pd
+
+        rows, found = self.evaluation[self.evaluation["policy"] == policy].sort_values("episode"), {}
+        for seed, part in rows.groupby("training_seed", dropna=False):
+            values = part[metric].to_numpy(dtype=float)
+            if metric in self.weights:
+                weights = part[self.weights[metric]].to_numpy(dtype=float)
+                weights = weights / max(weights.mean(), 1e-12)
+                values = (weights * values).mean() + weights * (values - (weights * values).mean())
+            found[None if pd.isna(seed) else seed] = values
+        return found
+
+    def _together(self, values: np.ndarray) -> np.ndarray:
+        if WINDOW not in self.evaluation:
+            return values
+        windows = self.evaluation.groupby("episode")[WINDOW].first().to_numpy()
+        _, own = np.unique(windows, return_inverse=True)
+        count, mean = own.max() + 1, values.mean()
+        return mean + np.bincount(own, values - mean) * count / len(values)  # (windows,), with the mean of all episodes
 
     def mean(self, policy: str, metric: str) -> float:
         return float(self.samples(policy, metric).mean())
@@ -63,16 +95,16 @@ class Results:
         """How much lower `policy` is than `rival`, % of the rival's mean, and half its 95 % interval. Paired.
 
         Over several training seeds the pairs are the seeds, each seed's mean against the rival on the same episodes.
+        The rival's mean is uncertain too: the interval is that of a ratio of two means.
         """
-        rows = self.evaluation[self.evaluation["policy"] == policy]
-        other = self.evaluation[self.evaluation["policy"] == rival]
-        reference = other.groupby("episode")[metric].mean()  # a baseline has one row, "before" one a training seed
-        lower = reference.reindex(rows["episode"]).to_numpy() - rows[metric].to_numpy()
-        seeds = rows["training_seed"].to_numpy()
-        if len(np.unique(seeds)) > 1:
-            lower = np.array([lower[seeds == seed].mean() for seed in np.unique(seeds)])
-        scale = 100.0 / max(abs(float(reference.mean())), 1e-12)
-        return scale * float(lower.mean()), scale * half_width(lower)
+        own, others = self.by_seed(policy, metric), self.by_seed(rival, metric)
+        one = next(iter(others.values()))  # of a rule, which has no seed
+        pairs = [(values, others.get(seed, one)) for seed, values in own.items()]
+        mine, reference = (float(np.mean([pair[k].mean() for pair in pairs])) for k in (0, 1))
+        reference = reference if abs(reference) > 1e-12 else 1e-12
+        errors = [(theirs * mine / reference - values) / abs(reference) for values, theirs in pairs]
+        errors = np.array([error.mean() for error in errors]) if len(errors) > 1 else self._together(errors[0])
+        return 100.0 * (reference - mine) / abs(reference), 100.0 * half_width(errors)
 
     def title(self, policy: str) -> str:
         """The name of a policy as shown."""
@@ -109,18 +141,57 @@ def summary_table(results: Results):
     return pd.DataFrame(rows)
 
 
-def policy_table(results: Results, columns: Sequence[tuple[str, str, str]]) -> str:
+def policy_table(results: Results, columns: Sequence[tuple[str, str, str]], gap: Gap | None = None) -> str:
     """Policies from the worst team reward to the best, mean ± half the 95 % interval, aligned for a terminal."""
     order = sorted(results.policies, key=lambda policy: results.mean(policy, "team_return"))
-    rows = [["", *(header for header, _, _ in columns)]]
+    rows = [["", *(header for header, _, _ in columns), *(["gap closed, %"] if gap else [])]]
     for policy in order:
         mark = "> " if policy in (BEFORE, AFTER) else "  "
         cells = [
             f"{number.format(results.mean(policy, metric))} ± {number.format(results.interval(policy, metric))}"
             for _, metric, number in columns
         ]
+        cells += [gap.closed(results.mean(policy, gap.metric))] if gap else []
         rows.append([mark + results.title(policy), *cells])
     return aligned(rows)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """From a plain rule to what no policy can beat on average."""
+
+    metric: str
+    rule: float  # mean of the plain rule
+    bound: float  # mean of the bound
+    half_width: float  # of the bound's 95 % interval
+
+    def closed(self, value: float, rule: float | None = None) -> str:
+        """(rule - value) / (rule - bound), %: 0 the plain rule (or another), 100 the bound; below 0 is worse."""
+        rule = self.rule if rule is None else rule
+        return f"{round(100.0 * (rule - value) / (rule - self.bound))}"  # an integer: no "-0"
+
+
+def stored_gap(table: Path, problem: str, difficulty: str, plain: str, means: Mapping[str, float]) -> Gap | None:
+    """The gap above a plain rule, from the bounds that tests/benchmarks/bounds.py stored; None if they do not tell it.
+
+    A bound is known on the first evaluation episodes only. There are two estimates of its mean over those that the
+    policies of ``means`` (of each rule, in the bound's metric) were judged on: the mean over the first, and the best
+    tuned rule's mean over all plus the bound's mean distance to that rule on the first. The one with the smaller
+    interval is taken: the distance where bound and rule rise and fall together.
+    """
+    import pandas as pd
+
+    if not table.is_file():
+        return None
+    stored = pd.read_csv(table)
+    found = stored[(stored["problem"] == problem) & (stored["difficulty"] == difficulty) & (stored["name"] == BOUND)]
+    if found.empty or plain not in means:
+        return None
+    row = found.iloc[0]
+    if row["best_rule"] not in means or row["half_width"] <= row["difference_half_width"]:
+        return Gap(row["metric"], means[plain], float(row["mean"]), float(row["half_width"]))
+    bound = means[row["best_rule"]] + row["difference"]
+    return Gap(row["metric"], means[plain], float(bound), float(row["difference_half_width"]))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -134,9 +205,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def gap_lines(results: Results, rivals: Sequence[str], gaps: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Sentences such as "46.1 % ± 2.0 cheaper than before training". No claim where the interval includes zero."""
+    """Sentences such as "46.1 % ± 2.0 cheaper than before training". No claim where the interval includes zero.
+
+    Against the policy before the training, the rivals, and whichever classical rule is best.
+    """
     lines = []
-    for rival in [BEFORE, *(rival for rival in rivals if rival in results.policies)]:
+    best = max(results.baselines, key=lambda rule: results.mean(rule, "team_return"), default=BEFORE)
+    for rival in dict.fromkeys([BEFORE, *(rival for rival in rivals if rival in results.policies), best]):
         words = []
         for metric, better, worse in gaps:
             percent, width = results.gap(AFTER, rival, metric)
@@ -144,5 +219,5 @@ def gap_lines(results: Results, rivals: Sequence[str], gaps: Sequence[tuple[str,
                 words.append(f"not clearly {better} ({percent:+.1f} % ± {width:.1f})")
             else:
                 words.append(f"{abs(percent):.1f} % ± {width:.1f} {better if percent > 0 else worse}")
-        lines.append(f"{', '.join(words)} than {results.title(rival)}")
+        lines.append(f"{', '.join(words)} than {results.title(rival)}" + (", the best rule" if rival == best else ""))
     return lines

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 
 from core.experiment.cli import MAX_EVAL_EPISODES, UsageError, plain_warnings
-from core.experiment.evaluation import evaluate
+from core.experiment.evaluation import evaluate, half_width
 from core.experiment.plotting import Panel, dot_panels
 from core.experiment.results import RunFolder, require_writable
 from core.experiment.runs import COPIES
 from core.experiment.saved_teams import load_team, trained
-from core.experiment.tables import KEYS, Results
+from core.experiment.tables import Results
 
 NONE = "none"  # the scenario that disturbs nothing
 
@@ -82,6 +82,7 @@ class Study:
     teams: Mapping[int, Any]  # training seed -> team
     scenarios: Mapping[str, Scenario]
     rules: Sequence[str]  # names of the classical rules that take part
+    more_rules: Callable[[Any], Mapping[str, Any]]  # those of them that the problem's baselines do not hold
     columns: Sequence[tuple[str, str, str]]  # of the report, for the printed tables and the picture
     episodes: int
 
@@ -92,7 +93,8 @@ class Study:
         env = self.problem.make_env(min(COPIES, self.episodes), self.difficulty, evaluation=True, **scenario.options)
         tables = []
         for name, seed in [*((self.algorithm, seed) for seed in self.teams), *((name, None) for name in self.rules)]:
-            rules = self.problem.baselines(env)  # anew for every policy, so that what a rule draws repeats too
+            # Anew for every policy, so that what a rule draws repeats too.
+            rules = self.problem.baselines(env) | self.more_rules(env)
             policy = rules[name] if seed is None else self.teams[seed]
             agent, rule = scenario.replaced or (None, name)
             table = evaluate(env, policy if rule == name else Mixed(policy, rules[rule], agent), self.episodes)
@@ -111,20 +113,19 @@ class Study:
         import pandas as pd
         from tqdm import tqdm
 
-        metrics, rows, undisturbed = [metric for _, metric, _ in self.problem.report.columns], [], None
+        report, rows, undisturbed = self.problem.report, [], None
+        metrics = [metric for _, metric, _ in report.columns]
         for name, scenario in tqdm(self.scenarios.items(), "scenarios", leave=False, disable=None):
-            table = self.evaluate(scenario).set_index(list(KEYS))[metrics]
-            undisturbed = table if undisturbed is None else undisturbed
-            level, change = (
-                Results(self.algorithm, 0, {}, values.reset_index(), (), {}) for values in (table, table - undisturbed)
-            )
+            level = Results(self.algorithm, 0, {}, self.evaluate(scenario), (), {}, report.weights)
+            undisturbed = level if undisturbed is None else undisturbed
             for policy in level.policies:
                 seeds = len(self.teams) if policy == self.algorithm else 0
                 row = {"scenario": name, "policy": policy, "training_seeds": seeds, "episodes": self.episodes}
                 for metric in metrics:
-                    row[metric], row[f"{metric}_ci95"] = level.mean(policy, metric), level.interval(policy, metric)
-                    row[f"{metric}_change"] = change.mean(policy, metric)
-                    row[f"{metric}_change_ci95"] = change.interval(policy, metric)
+                    samples = level.samples(policy, metric)
+                    change = samples - undisturbed.samples(policy, metric)
+                    row[metric], row[f"{metric}_ci95"] = samples.mean(), half_width(samples)
+                    row[f"{metric}_change"], row[f"{metric}_change_ci95"] = change.mean(), half_width(change)
                 rows.append(row)
         return pd.DataFrame(rows)
 
@@ -142,7 +143,9 @@ def markdown(table: Any, columns: Sequence[tuple[str, str, str]]) -> str:
         lines = [["scenario", *policies], ["---"] * (1 + len(policies))]
         for name, rows in table.groupby("scenario", sort=False):
             lines.append([name, *(cell(row, metric, number) for _, row in rows.iterrows())])
-        what = f"**{header}**: mean ± half the 95 % interval (change against the same policy undisturbed)\n"
+        seeds = int(table["training_seeds"].max())
+        over = f"over {seeds} training seeds, of rules over episodes" if seeds > 1 else "over episodes"
+        what = f"**{header}**: mean ± half the 95 % interval {over} (change against the same policy undisturbed)\n"
         parts.append("\n".join([what, *(f"| {' | '.join(line)} |" for line in lines)]))
     return "\n\n".join(parts)
 
@@ -201,7 +204,9 @@ def _study(options: argparse.Namespace) -> None:
     table, columns = study.run(), study.columns
     out.write_table("what_if", table)
     what = f"{study.problem.name}, {study.difficulty}, {study.episodes} unseen episodes"
-    title = f"{what}: mean, 95 % interval; lines start at undisturbed"
+    seeds = len(study.teams)
+    over = f"{seeds} training seeds (rules: episodes)" if seeds > 1 else "episodes, one training"
+    title = f"{what}: mean, 95 % interval over {over}; lines start at undisturbed"
     draw(out.path / "what_if.png", table, columns, title)
     print("\n".join(f"- {name}: {scenario.meaning}" for name, scenario in study.scenarios.items()))
     print(f"\n{what}\n\n{markdown(table, columns)}\n\nResults: {out.path / 'what_if.csv'}, what_if.png", flush=True)
@@ -221,7 +226,8 @@ def _open(run: Path, episodes: int) -> tuple[Study, Path]:
     env = problem.make_env(difficulty=difficulty, evaluation=True)
     scenarios = {NONE: Scenario("nothing is disturbed"), **module.scenarios(env)}
     columns = [column for column in problem.report.columns if column[1] in module.SHOWN]
-    study = Study(problem, config["algo"], difficulty, teams, scenarios, module.RULES, columns, episodes)
+    more = getattr(module, "more_rules", lambda env: {})
+    study = Study(problem, config["algo"], difficulty, teams, scenarios, module.RULES, more, columns, episodes)
     return study, path.parent if _is_single(path) else path.parents[1]
 
 
