@@ -233,11 +233,14 @@ def queues(episodes: int = 256) -> None:
 
 
 def before_after() -> None:
-    """Both problems before and after training, beside classical rules; medium, mean of the training seeds."""
+    """Both problems before and after training, beside classical rules; medium, mean and interval of the trainings."""
     import pandas as pd
+
+    from core.experiment.evaluation import half_width
 
     table = pd.read_csv(ROOT / "docs" / "results" / "comparison.csv")
     table = table[table["difficulty"] == "medium"]
+    table = table[(table["training_seed"] < 0) | (table["training_seed"] >= 10)]  # those that the comparison counts
     seeds = table[table["policy"].isin(["maddpg", "mappo"])].groupby("problem")["training_seed"].nunique().to_dict()
     retail = {
         "before training": "untrained maddpg", "MADDPG": "maddpg",
@@ -251,25 +254,27 @@ def before_after() -> None:
         "local index, tuned": "rule: local index",
     }  # fmt: skip
     panels = (
-        ("retail", retail, "total_cost", "Inventory: cost of 30 days, $", "{:.0f}"),
-        ("banking", banking, "latency_ms", "Routing: mean latency, ms", "{:.0f}"),
-        ("banking", banking, "risk_violation_percent", "Routing: time above 5 % risk, %", "{:.2f}"),
+        ("retail", retail, "total_cost", "Inventory", "cost of 30 days, $", "{:.0f}"),
+        ("banking", banking, "latency_ms", "Routing", "mean latency, ms", "{:.0f}"),
+        ("banking", banking, "risk_violation_percent", "Routing", "time above 5 % risk, %", "{:.2f}"),
     )
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=[1.1, 1.1, 1.0], layout="constrained")
     rows = []
-    for axis, (problem, policies, metric, title, number) in zip(axes, panels, strict=True):
+    for axis, (problem, policies, metric, title, label, number) in zip(axes, panels, strict=True):
         cells = table[table["problem"] == problem]
         means = [cells.loc[cells["policy"] == policy, metric].mean() for policy in policies.values()]
         colours = [ORANGE, BLUE] + ["#BBBBBB"] * (len(means) - 2)
         places = range(len(means))
+        widths = [half_width(cells.loc[cells["policy"] == policy, metric]) for policy in policies.values()]
         axis.barh(places, means, color=colours)
+        axis.errorbar(means[:2], [0, 1], xerr=widths[:2], fmt="none", ecolor="black", capsize=3, lw=1.2)
         axis.set_yticks(places, list(policies) if metric != "risk_violation_percent" else [])
         axis.invert_yaxis()
         for place, mean in zip(places, means, strict=True):
-            axis.text(mean + 0.02 * max(means), place, number.format(mean), va="center")
-        axis.set_xlim(0, 1.18 * max(means))
-        trained = f"{seeds.get(problem, 0)} training seeds, unseen episodes"
-        axis.set_title(f"{title}\n({trained})", loc="left", fontsize=10)
+            axis.text(mean + 0.04 * max(means), place, number.format(mean), va="center")
+        axis.set_xlim(0, 1.22 * max(means))
+        axis.set_xlabel(f"{label}: mean of {int(cells['evaluated'].max())} unseen episodes")
+        axis.set_title(f"{title}; bars of 95 %: over {seeds.get(problem, 0)} trainings", loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
         rows += [(problem, metric, name, f"{mean:.6g}") for name, mean in zip(policies, means, strict=True)]
     write("before_after", ("problem", "metric", "policy", "mean"), rows)

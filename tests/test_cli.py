@@ -32,7 +32,7 @@ TINY = ["--episodes", "4", "--num-envs", "2", "--eval-episodes", "3", "--no-plot
 LEARN = ["--set", "batch_size=8", "learning_starts=20"]  # learn within a tiny budget
 TRAIN_FLAGS = (
     "--algo --episodes --seed --seeds --num-envs --difficulty --curriculum --device --threads --config --set --resume "
-    "--out --eval-every --eval-episodes --save-every --quiet --plots --data"
+    "--out --eval-every --eval-episodes --validation --save-every --quiet --plots --data"
 ).split()
 
 
@@ -169,6 +169,15 @@ def test_the_curriculum_goes_from_easy_to_hard(tmp_path):
     flags += ["--set", "pair_weight=0"]  # which compares copies of the environment, and here is one
     assert train(replace(RETAIL, make_env=make_env), tmp_path, *flags) == 0
     assert seen == ["easy"] + 4 * ["medium"] + 6 * ["hard"]  # before each of 10 rounds, and after the last
+
+
+def test_settings_are_chosen_on_episodes_of_their_own(tmp_path, capsys):
+    assert train(RETAIL, tmp_path, *TINY, "--validation") == 0
+    run = newest(tmp_path)
+    assert pd.read_csv(run / "evaluation.csv")["seed"].min() == 800_000_000
+    assert "3 unseen episodes (medium, validation)" in capsys.readouterr().out
+    assert train(RETAIL, tmp_path, "--resume", "--episodes", "6", "--no-plots") == 0
+    assert pd.read_csv(run / "evaluation.csv")["seed"].min() == 800_000_000, "a resumed run goes on as it began"
 
 
 def test_quiet_prints_the_folder_alone(tmp_path, capsys):

@@ -126,6 +126,7 @@ class Options:
     out: Path = Path()
     eval_every: int | None = None
     eval_episodes: int = 1000
+    validation: bool = False
     save_every: int | None = None
     quiet: bool = False
     plots: bool = True
@@ -242,6 +243,14 @@ def build_parser(problem: Problem, *, demo: bool) -> argparse.ArgumentParser:
         metavar="N",
         help=f"unseen episodes for each evaluated policy (default: 1000{'; --fast: 200' if demo else ''})",
     )
+    if not demo:
+        add(
+            "--validation",
+            action=argparse.BooleanOptionalAction,
+            default=False,
+            help="judge on validation episodes, to choose settings by, and keep the test episodes for the end"
+            " (default: --no-validation)",
+        )
     add(
         "--save-every",
         type=whole(0, MAX_EPISODES),
@@ -285,6 +294,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
         )
     if options.data is not None and options.curriculum:
         raise UsageError("--curriculum together with --data: your data are as hard as they are; leave it out")
+    if options.data is not None and options.validation:
+        raise UsageError("--validation together with --data: your newest data are the test; leave it out")
     if len(set(options.seeds)) != len(options.seeds):
         raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: a seed is there twice; name each once")
     return options

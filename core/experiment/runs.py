@@ -20,7 +20,7 @@ from core.experiment import distributed
 from core.experiment.checkpoint import load_checkpoint
 from core.experiment.cli import Options, Problem, RunError, UsageError
 from core.experiment.env_check import check_env
-from core.experiment.evaluation import evaluate, record_episode
+from core.experiment.evaluation import EVALUATION_SEED, VALIDATION_SEED, evaluate, record_episode
 from core.experiment.results import RunFolder, provenance, require_writable, write_text
 from core.experiment.signals import Interrupted, StopSignals
 from core.experiment.tables import AFTER, BEFORE, Gap, Results, gap_lines, policy_table, stored_gap, summary_table
@@ -62,11 +62,16 @@ class Run:
     def seeds(self) -> list[int]:
         return self.options.seeds or [self.options.seed]
 
+    @property
+    def first(self) -> int:
+        """Seed of the first unseen episode."""
+        return VALIDATION_SEED if self.options.validation else EVALUATION_SEED
+
     def evaluate(self, policy: Any, name: str, seed: int | None = None, greedy: bool = True):
         """A row an episode of the unseen episodes, with the policy's name and training seed in front."""
         import pandas as pd
 
-        table = evaluate(self.evaluation_env, policy, self.options.eval_episodes, greedy=greedy)
+        table = evaluate(self.evaluation_env, policy, self.options.eval_episodes, self.first, greedy=greedy)
         table.insert(0, "policy", name)
         table.insert(1, "training_seed", pd.array([seed] * len(table), dtype="Int64"))
         return table
@@ -166,6 +171,7 @@ def run_config(problem: Problem, options: Options, team: AgentTeam) -> dict[str,
         "problem": problem.name,
         **{name: getattr(options, name) for name in STORED},
         "data_sha256": fingerprint(options.data),
+        "validation": options.validation,
         "device": str(team.device),
         "threads": options.threads,
         "env_options": dict(problem.env_options[options.algo]),
@@ -194,6 +200,7 @@ def reopen(problem: Problem, options: Options, folder: RunFolder) -> tuple[Probl
             raise UsageError(f"{flag} together with --resume: {began}; leave {flag} out, or start a new run")
     if config.get("data_sha256") != fingerprint(stored["data"]):
         raise UsageError(f"{stored['data']} has changed since the run began: put the old file back, or start a new run")
+    stored["validation"] = config.get("validation", False)
     kept = {name: value for name, value in stored.items() if name not in options.given}
     problem = dataclasses.replace(problem, configs={algo: hyperparameters}, env_options={algo: env_options})
     return problem, dataclasses.replace(options, **kept)
@@ -214,7 +221,9 @@ def fingerprint(path: str | None) -> str | None:
 
 def episodes_of(options: Options) -> str:
     """Which episodes policies are judged on, in words."""
-    return options.difficulty if options.data is None else "of the test part of your data"
+    if options.data is not None:
+        return "of the test part of your data"
+    return options.difficulty + (", validation" if options.validation else "")
 
 
 def introduce(run: Run, team: AgentTeam) -> None:
@@ -263,7 +272,7 @@ def work(run: Run) -> Results | None:
             say_metric(run, f"after training (seed {seed}, {histories[seed]['seconds'].iloc[-1]:.0f} s)", tables[-1])
             if not steps:
                 single = run.problem.make_env(difficulty=run.options.difficulty, data=run.options.data, evaluation=True)
-                steps = record_episode(single, team)
+                steps = record_episode(single, team, run.first)
     if not main:
         return None
     report = run.problem.report
@@ -282,7 +291,7 @@ def train_seed(run: Run, env: Any, team: AgentTeam, seed: int):
     eval_every = every if options.eval_every is None else options.eval_every
 
     def look():
-        return evaluate(run.evaluation_env, team, min(CURVE_EPISODES, options.eval_episodes))
+        return evaluate(run.evaluation_env, team, min(CURVE_EPISODES, options.eval_episodes), run.first)
 
     def set_difficulty(progress: Progress) -> None:
         env.set_difficulty(curriculum_level(progress.fraction))
@@ -344,7 +353,7 @@ def columns_of(run: Run) -> tuple[tuple[str, str, str], ...]:
 
 def gap_of(run: Run, results: Results) -> Gap | None:
     """From the plain rule to the stored bound, where there is one for these episodes."""
-    if run.options.data is not None or run.problem.report.gap is None:
+    if run.options.data is not None or run.options.validation or run.problem.report.gap is None:
         return None
     plain, metric = run.problem.report.gap
     means = {rule: results.mean(rule, metric) for rule in results.baselines}

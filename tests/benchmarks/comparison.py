@@ -297,18 +297,20 @@ def draw_curves() -> None:
     whole = whole[whole["training_seed"].isin(SEEDS["medium"])]
     figure, grid = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     for axes, problem in zip(grid, SORTED_BY, strict=True):
-        sign = 1.0 if problem == "retail" else -1.0  # less is better on both axes
+        sign, spans = 1.0 if problem == "retail" else -1.0, []  # less is better on both axes
         cell = whole[(whole["problem"] == problem) & (whole["difficulty"] == "medium")]
         for algorithm, colour in LINES.items():
             seeds = cell[cell["policy"] == algorithm].pivot(index="until", columns="training_seed", values="value")
             mean, half = sign * seeds.mean(axis=1), seeds.apply(lambda row: half_width(row.to_numpy()), axis=1)
             axes.plot(mean.index, mean, color=colour, lw=2, label=f"{algorithm.upper()}, {seeds.shape[1]} trainings")
-            low = (mean - half).clip(lower=0.7 * mean)  # of a wide interval, the log axis shows the beginning only
+            low = (mean - half).clip(lower=1e-9)  # a log axis has no 0: where the band leaves the picture, it goes on
             axes.fill_between(mean.index, low, mean + half, color=colour, alpha=0.2, lw=0)
+            spans.append((mean.min(), mean.max()))
         for rule, style in zip(SHOWN_RULES[problem], ((0, (1, 1)), (0, (5, 2))), strict=True):
             level = sign * rules.loc[(problem, f"rule: {rule}"), SORTED_BY[problem]]
             axes.axhline(level, color="#444444", lw=1.3, ls=style, label=f"{rule}: {level:.4g}")
         axes.set_yscale("log")
+        axes.set_ylim(0.75 * min(low for low, _ in spans), 1.3 * max(high for _, high in spans))
         ticks = (40, 60, 100, 200) if problem == "retail" else (1500, 2500, 5000, 10000)
         axes.set_yticks(ticks, [f"{tick}" for tick in ticks])
         axes.minorticks_off()

@@ -20,6 +20,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+
+from core.experiment.evaluation import VALIDATION_SEED  # noqa: E402
+
 RESULTS, IMAGES = ROOT / "docs" / "results", ROOT / "docs" / "images"
 METRIC = {"retail": ("total_cost", "cost, $"), "banking": ("team_return", "team reward")}
 # Key: too small, as in train.py, too large. Short trainings, so that all 39 take minutes.
@@ -109,7 +112,7 @@ def train_one(
     value=None,
     difficulty: str = "medium",
     curriculum: bool = False,
-    first: int = 800_000_000,
+    first: int = VALIDATION_SEED,
 ) -> list[dict]:
     """Train with train.py's settings and one change; a row for each difficulty it is judged on."""
     import torch
@@ -215,11 +218,12 @@ def draw_keys(table) -> None:
         axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel(f"{'' if sign > 0 else 'minus '}{METRIC[problem][1]}: less is better (log scale)")
-        axes.set_title(f"{algorithm.upper()}, {problem}, {episodes} training episodes", fontsize=10, loc="left")
+        axes.set_title(f"{algorithm.upper()}, {problem}, medium, {episodes} training episodes", fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     handles = [plt.Line2D([], [], marker="o", ls="", color=colour) for colour in colours]
     figure.legend(handles, ["smaller", "as in train.py", "larger"], loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle("One hyper-parameter changed at a time; one training seed, so read the cliffs", fontsize=11)
+    what = f"mean of {int(table['evaluated'].max())} validation episodes, one training a dot, so read the cliffs"
+    figure.suptitle(f"One hyper-parameter changed at a time; {what}", fontsize=11)
     figure.savefig(IMAGES / "keys.png", dpi=110)
     plt.close(figure)
     print(f"{IMAGES / 'keys.png'}")
@@ -230,11 +234,14 @@ def draw_budget(table) -> None:
     import matplotlib
     import pandas as pd
 
+    from core.experiment.evaluation import half_width
+
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     rules = pd.read_csv(RESULTS / "comparison.csv")
     rules = rules[rules["difficulty"] == "medium"].set_index(["problem", "policy"])
+    evaluated = f"{int(table['evaluated'].max())} unseen episodes"
     figure, grid = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     for axes, (algorithm, problem) in zip(grid, BUDGETS, strict=True):
         metric, label = METRIC[problem]
@@ -243,18 +250,22 @@ def draw_budget(table) -> None:
         seeds = wide.shape[1]
         name = f"{algorithm.upper()}, " + (f"mean and each of {seeds} trainings" if seeds > 1 else "one training each")
         axes.plot(wide.index, wide.mean(axis=1), "o-", color="#0072B2", lw=2, label=name)
+        if seeds > 1:
+            half = wide.apply(lambda row: half_width(row.dropna()), axis=1)
+            low, high, band = wide.mean(axis=1) - half, wide.mean(axis=1) + half, "95 % t interval over them"
+            axes.fill_between(wide.index, low, high, color="#0072B2", alpha=0.15, lw=0, label=band)
         for rule, colour in zip(RULES[problem], ("#999999", "#D55E00", "#009E73"), strict=False):
             level = rules.loc[(problem, f"rule: {rule}"), metric]
-            axes.axhline(level, color=colour, lw=1.3, ls="--", label=f"{rule}: {level:.4g}")
+            axes.axhline(level, color=colour, lw=1.3, ls="--", label=f"{rule}: {level:.4g} (2000 episodes)")
         axes.set_xscale("log")
         axes.set_xticks(wide.index, [f"{n}" for n in wide.index])
         axes.minorticks_off()
         axes.set(xlabel="training episodes (log scale)", ylabel=label)
-        axes.set_title(f"{problem}, medium: {label} on unseen episodes", fontsize=10, loc="left")
+        axes.set_title(f"{problem}, medium: {label}, mean of {evaluated}", fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
         number = "{:.1f}" if problem == "retail" else "{:.0f}"
-        cells = [number.format(row.mean()) for _, row in wide.iterrows()]
+        cells = [with_interval(row.dropna(), number) for _, row in wide.iterrows()]
         print(f"\n| {problem}, {algorithm.upper()}: episodes | " + " | ".join(f"{n}" for n in wide.index) + " |")
         print("|---" * (len(wide) + 1) + "|\n| " + f"{label} | " + " | ".join(cells) + " |")
     figure.savefig(IMAGES / "budget.png", dpi=110)
@@ -263,12 +274,22 @@ def draw_budget(table) -> None:
 
 def print_curriculum(table) -> None:
     """Judged on medium and on hard: trained on that difficulty from the start, or easy, medium and hard in turn."""
-    print("| problem, judged on | trained on it directly | easy, medium, hard in turn | seeds |\n|---|---|---|---|")
+    print("| problem, judged on | trained on it directly | easy, medium, hard in turn | change | seeds |")
+    print("|---" * 5 + "|")
     for (problem, difficulty), rows in table.groupby(["problem", "difficulty"], sort=False):
-        cells = [rows[rows["trained_on"] == how]["quality"].mean() for how in (difficulty, "curriculum")]
         number = "{:.1f}" if problem == "retail" else "{:.0f}"
-        shown = " | ".join(number.format(cell) for cell in cells)
-        print(f"| {problem}, {difficulty} ({METRIC[problem][1]}) | {shown} | {rows['seed'].nunique()} |")
+        cells = [rows[rows["trained_on"] == how].set_index("seed")["quality"] for how in (difficulty, "curriculum")]
+        change = (cells[1] - cells[0]).dropna()  # paired: the same training seeds
+        shown = " | ".join(with_interval(values, number) for values in (*cells, change))
+        print(f"| {problem}, {difficulty} ({METRIC[problem][1]}) | {shown} | {len(change)} |")
+
+
+def with_interval(values, number: str) -> str:
+    """The mean over training seeds, with half its 95 % t interval if there are several."""
+    from core.experiment.evaluation import half_width
+
+    spread = f" ± {number.format(half_width(values))}" if len(values) > 1 else ""
+    return number.format(values.mean()) + spread
 
 
 if __name__ == "__main__":
