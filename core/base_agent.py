@@ -382,6 +382,12 @@ class AgentTeam(Sequence):
     def begin_rollouts(self, num_envs: int) -> None:
         """Told once before the first step: E environments will run side by side. Prepares the experience buffer."""
 
+    def experience(self) -> Any:
+        """The experience buffer. Raises RuntimeError where nothing was observed yet."""
+        if self.buffer is None:
+            raise RuntimeError("there is nothing to learn from yet: call observe(transition) first, or give a batch")
+        return self.buffer
+
     def observe(self, transition: Transition) -> dict[str, float]:
         """Store what happened, and learn if it is time. Returns the losses; empty when nothing was learnt."""
         raise NotImplementedError

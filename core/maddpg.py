@@ -241,7 +241,7 @@ class MADDPGTeam(AgentTeam):
         """One step of all critics, then of all actors, then of all targets."""
         c = self.config
         if batch is None:
-            batch = self.buffer.sample(c.batch_size, self.generator, c.gamma, c.n_steps, pairs=c.pair_weight > 0)
+            batch = self.experience().sample(c.batch_size, self.generator, c.gamma, c.n_steps, pairs=c.pair_weight > 0)
         loss = self.critic_loss(batch)
         report = {"critic_loss": float(loss.detach()), "critic_gradient": self.descend("critic", loss)}
         self.updates += 1

@@ -237,9 +237,9 @@ class QMIXTeam(AgentTeam):
         c = self.config
         if batch is None and c.recurrent:
             count = math.ceil(c.batch_size / c.sequence_length)
-            batch = self.buffer.sample_sequences(count, c.sequence_length, self.generator, c.gamma)
+            batch = self.experience().sample_sequences(count, c.sequence_length, self.generator, c.gamma)
         elif batch is None:
-            batch = self.buffer.sample(c.batch_size, self.generator, c.gamma, c.n_steps)
+            batch = self.experience().sample(c.batch_size, self.generator, c.gamma, c.n_steps)
         loss = self.loss(batch)
         report = {"td_loss": float(loss.detach()), "gradient": self.descend("all", loss, jointly=True)}
         self.updates += 1

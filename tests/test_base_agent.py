@@ -208,6 +208,12 @@ def test_agents_that_learn_one_by_one_keep_their_own_clocks_also_after_a_checkpo
     assert together.updates == 3 and not any(map(len, together.missed)), "a team that learns as one misses nothing"
 
 
+@pytest.mark.parametrize("algorithm", ["maddpg", "qmix"])
+def test_learning_from_nothing_is_refused(algorithm):
+    with pytest.raises(RuntimeError, match="call observe.transition. first"):
+        make_team(algorithm).update()
+
+
 @each_algorithm
 def test_a_copy_of_a_team_is_a_team_of_its_own(algorithm):
     team = make_team(algorithm)

@@ -90,8 +90,8 @@ def read_csv(path: str | Path, required: Sequence[str], optional: Sequence[str] 
                     blank += 1
                     continue
                 if len(row) != len(header):
-                    need = f"{{}} fields, the header has {len(header)}"
-                    complaints.add([rows.line_num], [len(row)], f"{need}: look for a missing comma or quote")
+                    need = f"{{}} fields, the header has {len(header)}: look for a missing comma or quote, or one too many"
+                    complaints.add([rows.line_num], [len(row)], f"{need} (a decimal comma?)")
                     continue
                 for column, place in zip(values, places.values(), strict=True):
                     column.append(row[place].strip())
@@ -225,6 +225,10 @@ def times(table: Table, names: Sequence[str], complaints: Complaints, empty: Seq
         zones.append(zone[there])
         lines.append(table.lines[there])
         parsed.append(when)
+    own = [zone.unique() for zone in zones if len(zone)]
+    if len({zone[0] for zone in own}) > 1 and all(len(zone) == 1 for zone in own):
+        found = ", ".join(f"{name} has {zone[0]}" for name, zone in zip(names, own, strict=False))
+        raise ValueError(f"{table.path}: mixed time zones: {found}; write both columns in one zone, or both without")
     _one_zone(pd.concat(zones), np.concatenate(lines), complaints)
     return parsed
 
