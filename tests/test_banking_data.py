@@ -374,7 +374,7 @@ REFUSED = {
     "seconds of an epoch": (with_line(9, "1709543702,a,5"), ["line 9: timestamp is '1709543702', no date"]),
     "mixed time zones": (with_line(9, "2024-03-04T00:10:00Z,a,5"), ["line 9: mixed time zones: +00:00", "one zone"]),
     "a zone a column": (
-        "\n".join([SETTLED.splitlines()[0], *(re.sub("^([^,]*),", r"\1Z,", line) for line in SETTLED.splitlines()[1:])]),
+        re.sub("(?m)^(20[^,]*),", r"\1Z,", SETTLED),
         ["mixed time zones: timestamp has +00:00, settled_at has no time zone"]),
     "amount in words": (with_line(9, "2024-03-04T00:10:00,a,five"), ["line 9: amount is 'five', no number"]),
     "amount with a sign": (with_line(9, "2024-03-04T00:10:00,a,$5"), ["line 9: amount is '$5', no number"]),

@@ -90,8 +90,8 @@ def read_csv(path: str | Path, required: Sequence[str], optional: Sequence[str] 
                     blank += 1
                     continue
                 if len(row) != len(header):
-                    need = f"{{}} fields, the header has {len(header)}: look for a missing comma or quote, or one too many"
-                    complaints.add([rows.line_num], [len(row)], f"{need} (a decimal comma?)")
+                    need = f"{{}} fields, the header has {len(header)}: look for a missing comma or quote"
+                    complaints.add([rows.line_num], [len(row)], f"{need}, or one too many (a decimal comma?)")
                     continue
                 for column, place in zip(values, places.values(), strict=True):
                     column.append(row[place].strip())
