@@ -236,6 +236,7 @@ def before_after() -> None:
     """Both problems before and after training, beside classical rules; medium, mean and interval of the trainings."""
     import pandas as pd
 
+    sys.path.insert(0, str(ROOT))
     from core.experiment.evaluation import half_width
 
     table = pd.read_csv(ROOT / "docs" / "results" / "comparison.csv")
@@ -270,13 +271,16 @@ def before_after() -> None:
         axis.errorbar(means[:2], [0, 1], xerr=widths[:2], fmt="none", ecolor="black", capsize=3, lw=1.2)
         axis.set_yticks(places, list(policies) if metric != "risk_violation_percent" else [])
         axis.invert_yaxis()
-        for place, mean in zip(places, means, strict=True):
-            axis.text(mean + 0.04 * max(means), place, number.format(mean), va="center")
+        for place, mean, width in zip(places, means, widths, strict=True):
+            axis.text(mean + np.nan_to_num(width) + 0.02 * max(means), place, number.format(mean), va="center")
         axis.set_xlim(0, 1.22 * max(means))
-        axis.set_xlabel(f"{label}: mean of {int(cells['evaluated'].max())} unseen episodes")
-        axis.set_title(f"{title}; bars of 95 %: over {seeds.get(problem, 0)} trainings", loc="left", fontsize=10)
+        axis.set_xlabel(label)
+        axis.set_title(title, loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
         rows += [(problem, metric, name, f"{mean:.6g}") for name, mean in zip(policies, means, strict=True)]
+    count, trainings = int(table["evaluated"].max()), min(seeds.values())
+    what = f"Mean of {count} unseen episodes. Agents: mean and 95 % t interval of {trainings} trainings"
+    figure.suptitle(f"{what}; rules (grey) have no training", fontsize=10)
     write("before_after", ("problem", "metric", "policy", "mean"), rows)
     save(figure, "before_after")
 

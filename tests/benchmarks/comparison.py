@@ -30,7 +30,7 @@ CHOICES = {
 }
 # The hyper-parameters of train.py were chosen on medium, on validation episodes, with training seeds 0 to 5. So other
 # trainings are counted there.
-SEEDS = {"medium": (0, 1, 2, 3, 4), "easy": (0, 1, 2, 3, 4), "hard": (0, 1, 2, 3, 4)}
+SEEDS = {"medium": (10, 11, 12, 13, 14), "easy": (0, 1, 2, 3, 4), "hard": (0, 1, 2, 3, 4)}
 EPISODES = {"retail": 1000, "banking": 200}  # of training: the demos' budget
 COLUMNS = {
     "retail": {"total_cost": "cost, $", "stockouts": "stockouts, % of demand", "units_moved": "units moved"},
