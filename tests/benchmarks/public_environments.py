@@ -236,7 +236,7 @@ def draw(curves, path: Path) -> None:
         Panel(name, "return", {a: wide[name, a].to_numpy() for a in ALGORITHMS if (name, a) in wide})
         for name in wide.columns.unique(0)
     ]
-    title = "Returns in training, with exploration: sum over agents, mean of 3 trainings (their spread: results/)"
+    title = "Returns in training, with exploration: sum of agents, mean of 3 trainings"
     time_panels(path, wide.index.to_numpy(), panels, title=title, xlabel="environment steps")
 
 
