@@ -256,7 +256,7 @@ def test_sampling_the_living_is_uniform_and_resumes_exactly(algorithm):
 def test_a_buffer_of_finished_episodes_alone_is_refused():
     team = make_team("qmix")
     team.observe(random_transition(team, np.random.default_rng(0), active=np.zeros((2, 2), bool)))
-    with pytest.raises(ValueError, match="observe some transitions"):
+    with pytest.raises(ValueError, match="holds no transitions: observe some"):
         team.buffer.sample(4, team.generator)
 
 
