@@ -263,7 +263,7 @@ def control_table() -> str:
     """Markdown: each algorithm beside itself with critics that see the own observation alone, on the same seeds."""
     from core.experiment.evaluation import half_width
 
-    whole = read()
+    whole = counted()
     whole = whole[whole["difficulty"] == "medium"].set_index("training_seed")
     lines = [
         "| medium | algorithm | centralized | own observation alone | difference | seeds |",
