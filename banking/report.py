@@ -54,8 +54,8 @@ def draw(folder: Path, results: Results) -> None:
         folder / "learning_curve.png",
         results.curves(latency),
         {label: results.mean(label, latency) for label in results.baselines},
-        title=f"{name}: a transaction takes {before:,.0f} {unit} before, {after:,.0f} {unit} after",
-        unit=f"mean latency of an episode, {unit}",
+        title=f"{name}: {before:,.0f} {unit} before, {after:,.0f} after",
+        unit=f"latency, {unit}",
         log=True,
     )
 
@@ -114,8 +114,7 @@ def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
         plotting.Panel("Portfolio risk", "%", {"all channels": risk}, limit=(f"limit\n{limit:g} %", limit)),
     ]
     mean = np.nanmean(latency)
-    title = f"The first unseen episode after the training, one of many: {mean:,.0f} {unit} on average, "
-    title += f"risk at most {risk.max():.1f} %"
+    title = f"One unseen episode of many: {mean:,.0f} {unit} on average, risk at most {risk.max():.1f} %"
     plotting.time_panels(path, times, panels, title=title, xlabel=xlabel)
 
 

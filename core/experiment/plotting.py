@@ -72,7 +72,7 @@ def learning_curve(
     unseen = [curve.evaluated for curve in curves if curve.evaluated is not None and len(curve.evaluated[0])]
     with _style():
         figure, (axes,) = _figure(6.0, layout=None)  # by hand: the margin on the right is for the names
-        figure.subplots_adjust(left=0.075, right=0.69, bottom=0.17, top=0.89)
+        figure.subplots_adjust(left=0.085, right=0.69, bottom=0.17, top=0.89)
         if len(curves) == 1:
             axes.plot(curves[0].episodes, curves[0].values, color=BLUE, alpha=0.15, linewidth=0.7)
         else:
