@@ -298,7 +298,8 @@ def _name_lines(figure, axes, baselines: Mapping[str, float], colours: Mapping[s
     """Write each line's name and value in the right margin, apart from each other, tied to its line."""
     if not baselines:
         return
-    figure.canvas.draw()  # fixes the limits, so that data coordinates have pixels
+    figure.canvas.draw()  # finds the limits, so that data coordinates have pixels
+    axes.set_ylim(axes.get_ylim())  # and nothing drawn from here on moves them
     to_axes = axes.transAxes.inverted()
     heights = [to_axes.transform(axes.transData.transform((0, value)))[1] for value in baselines.values()]
     line_height = 11.0 * 1.45 / (figure.get_figheight() * 72 * axes.get_position().height)

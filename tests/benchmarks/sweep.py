@@ -246,28 +246,34 @@ def draw_budget(table) -> None:
     for axes, (algorithm, problem) in zip(grid, BUDGETS, strict=True):
         metric, label = METRIC[problem]
         wide = table[table["problem"] == problem].pivot_table("quality", "episodes", "seed")
+        number = "{:.1f}" if problem == "retail" else "{:.0f}"
+        cells = [with_interval(row.dropna(), number) for _, row in wide.iterrows()]
+        print(f"\n| {problem}, {algorithm.upper()}: episodes | " + " | ".join(f"{n}" for n in wide.index) + " |")
+        print("|---" * (len(wide) + 1) + "|\n| " + f"{label} | " + " | ".join(cells) + " |")
+        sign, label = (1.0, label) if problem == "retail" else (-1.0, f"minus {label}")  # less is better, on log axes
+        wide, seeds = sign * wide, wide.shape[1]
         axes.plot(wide.index, wide, color="#0072B2", alpha=0.35, lw=1)
-        seeds = wide.shape[1]
         name = f"{algorithm.upper()}, " + (f"mean and each of {seeds} trainings" if seeds > 1 else "one training each")
         axes.plot(wide.index, wide.mean(axis=1), "o-", color="#0072B2", lw=2, label=name)
         if seeds > 1:
             half = wide.apply(lambda row: half_width(row.dropna()), axis=1)
             low, high, band = wide.mean(axis=1) - half, wide.mean(axis=1) + half, "95 % t interval over them"
+            low = low.clip(lower=1e-9)  # where the band leaves the picture, it goes on
             axes.fill_between(wide.index, low, high, color="#0072B2", alpha=0.15, lw=0, label=band)
         for rule, colour in zip(RULES[problem], ("#999999", "#D55E00", "#009E73"), strict=False):
-            level = rules.loc[(problem, f"rule: {rule}"), metric]
+            level = sign * rules.loc[(problem, f"rule: {rule}"), metric]
             axes.axhline(level, color=colour, lw=1.3, ls="--", label=f"{rule}: {level:.4g} (2000 episodes)")
         axes.set_xscale("log")
         axes.set_xticks(wide.index, [f"{n}" for n in wide.index])
+        axes.set_yscale("log")
+        ticks = (35, 40, 45, 50, 60, 70) if problem == "retail" else (1500, 2000, 3000, 5000, 8000)
+        axes.set_yticks(ticks, [f"{tick}" for tick in ticks])
+        axes.set_ylim(0.95 * ticks[0], 1.1 * ticks[-1])
         axes.minorticks_off()
-        axes.set(xlabel="training episodes (log scale)", ylabel=label)
-        axes.set_title(f"{problem}, medium: {label}, mean of {evaluated}", fontsize=10, loc="left")
+        axes.set(xlabel="training episodes (log scale)", ylabel=f"{label} (log scale)")
+        axes.set_title(f"{problem}, medium: mean of {evaluated}", fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-        number = "{:.1f}" if problem == "retail" else "{:.0f}"
-        cells = [with_interval(row.dropna(), number) for _, row in wide.iterrows()]
-        print(f"\n| {problem}, {algorithm.upper()}: episodes | " + " | ".join(f"{n}" for n in wide.index) + " |")
-        print("|---" * (len(wide) + 1) + "|\n| " + f"{label} | " + " | ".join(cells) + " |")
     figure.savefig(IMAGES / "budget.png", dpi=110)
     plt.close(figure)
 
