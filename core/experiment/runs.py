@@ -384,7 +384,7 @@ def finish(run: Run, results: Results) -> None:
     run.say(policy_table(results, columns_of(run), gap) + "\n")
     if gap is not None:
         run.say(
-            f"Gap closed: 0 % is {report.gap[0]}, 100 % what nobody can beat who knows all that will happen, "
+            f"Gap closed: 0 % is {report.gap[0]}, 100 % the clairvoyant bound, which nobody can beat: "
             f"{gap.bound:.4g} ± {gap.half_width:.2g} (docs/BENCHMARKS.md, section 1).\n"
         )
     run.say("After training (paired on the same episodes, ± half the 95 % interval):")
