@@ -44,8 +44,9 @@ class Windows:
     """A part of a log as `traffic_source`: called with a generator, it returns the T steps after a random transaction.
 
     Every transaction is as likely to open a window, so that busy hours come up as often as customers meet them.
-    `drawn` notes what else belongs to each window: its hour of the day, its rows in the environment's order and, where
-    channels were fitted, the work (C,) in ms that waits at each of them when it opens.
+    `drawn` notes what else belongs to each window: its hour of the day, its rows in the environment's order, where
+    channels were fitted the work (C,) in ms that waits at each of them when it opens, and in which stretch of the part,
+    as long as an episode, it opens.
     """
 
     def __init__(self, log: Log, evaluation: bool, step_ms: float, steps: int):
@@ -57,8 +58,7 @@ class Windows:
             raise ValueError(f"{steps} steps are {duration(steps * self.step)} of the log, longer than the "
                              f"{'test' if evaluation else 'training'} part; give fewer episode_steps")  # fmt: skip
         self._last = _last_waits(log)
-        self.drawn: list[tuple[float, np.ndarray, list[float]]] = []
-        self.windows: list[int] = []  # which stretch of the part, as long as an episode, each begins in
+        self.drawn: list[tuple[float, np.ndarray, list[float], int]] = []
 
     def __call__(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         start = self._seconds[rng.integers(self._openings)]
@@ -71,8 +71,9 @@ class Windows:
         np.add.at(arrivals, (when, routers), 1)
         given = rows[np.lexsort((routers, when))]  # by step, then by router
         by_router = rows[np.lexsort((when, routers))]  # by router, then by step
-        self.windows.append(int((start - self._seconds[0]) // (self.steps * self.step)))
-        self.drawn.append((start / 3600.0 % 24.0, by_router, [self._waiting(start, *last) for last in self._last]))
+        waiting = [self._waiting(start, *last) for last in self._last]
+        stretch = int((start - self._seconds[0]) // (self.steps * self.step))
+        self.drawn.append((start / 3600.0 % 24.0, by_router, waiting, stretch))
         return {"arrivals": arrivals, "amounts": self.log.amounts[given], "urgent": self.log.urgent[given]}
 
     def _waiting(self, start: float, seconds: np.ndarray, waits: np.ndarray) -> float:
@@ -121,9 +122,8 @@ class RecordedRouting(TransactionRoutingEnv):
 
     def reset(self, seed: int | Sequence[int] | None = None) -> np.ndarray:
         self.traffic_source.drawn.clear()
-        self.traffic_source.windows.clear()
         super().reset(seed)
-        hours, self._rows, waiting = zip(*self.traffic_source.drawn, strict=True)
+        hours, self._rows, waiting, self._stretches = zip(*self.traffic_source.drawn, strict=True)
         self.episodes.hours[:] = hours  # what was drawn at random gives way to what the log shows
         angle = 2.0 * np.pi * self.episodes.hours / 24.0
         self._observed[..., -2], self._observed[..., -1] = np.sin(angle)[:, None], np.cos(angle)[:, None]
@@ -131,18 +131,19 @@ class RecordedRouting(TransactionRoutingEnv):
             self.episodes.initial_workload[:] = np.rint(np.array(waiting) * WORK_GRID) / WORK_GRID  # (E, C)
             self._workload[:] = self.episodes.initial_workload
         self._log_rows = np.concatenate([*self._rows, [0]])  # of episodes.transactions, the last one being none
+        k, E = self.constants, self._E
+        shown = {"channel_names": np.broadcast_to(np.array(k.channel_names), (E, self._C))}
+        shown |= {name: np.full(E, getattr(k, name)) for name in ("latency_target_ms", "risk_limit")}
+        shown["log_speed"] = np.full(E, self.log.speed)
+        self._for_pictures = {name: self._unstacked(value) for name, value in shown.items()}
         return self._unstacked(self._observations())
 
     def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
         observations, rewards, dones, info = super().step(actions)
-        k, E = self.constants, self._E
-        own = {"channel_names": np.broadcast_to(np.array(k.channel_names), (E, self._C))}  # what pictures write
-        own |= {name: np.full(E, getattr(k, name)) for name in ("latency_target_ms", "risk_limit")}
-        own["log_speed"] = np.full(E, self.log.speed)
-        info["details"] |= {name: self._unstacked(value) for name, value in own.items()}
-        if "episode_metrics" in info:
-            windows = self.traffic_source.windows  # what shares a stretch of the log is one sample together
-            info["episode_metrics"]["window"] = np.array(windows) if self.num_envs else float(windows[0])
+        info["details"] |= self._for_pictures
+        if "episode_metrics" in info:  # what shares a stretch of the log is one sample together
+            stretches = self._stretches
+            info["episode_metrics"]["window"] = np.array(stretches) if self.num_envs else float(stretches[0])
             info["episode_metrics"]["latency_log_s"] = 0.001 * self.log.speed * info["episode_metrics"]["latency_ms"]
         return observations, rewards, dones, info
 

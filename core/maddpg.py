@@ -183,8 +183,7 @@ class MADDPGTeam(AgentTeam):
         for name in self.learnt:
             self.networks[f"{name}_target"].copy_from(self.networks[name])
         critic = [self.networks[name] for name in self.learnt if name != "actor"]
-        actor_rate = c.learning_rate if c.actor_learning_rate is None else c.actor_learning_rate
-        self.add_optimizer("actor", [self.networks["actor"]], actor_rate)
+        self.add_optimizer("actor", [self.networks["actor"]], c.actor_learning_rate or c.learning_rate)
         self.add_optimizer("critic", critic, c.learning_rate)
         self.own_action = torch.eye(n, dtype=torch.bool, device=self.device).view(n, n, 1, 1)  # critic i, action i
         # Agent i's place: itself first, then i + 1, i + 2, ... around the ring.

@@ -245,8 +245,7 @@ class MAPPOTeam(AgentTeam):
         self.networks["critic"] = make_stack(members, critic_sizes, output_gain=1.0, **make)
         policy = [network for name, network in self.networks.items() if name != "critic"]
         self.add_optimizer("actor", policy, c.learning_rate, eps=1e-5)
-        critic_rate = c.learning_rate if c.critic_learning_rate is None else c.critic_learning_rate
-        self.add_optimizer("critic", [self.networks["critic"]], critic_rate, eps=1e-5)
+        self.add_optimizer("critic", [self.networks["critic"]], c.critic_learning_rate or c.learning_rate, eps=1e-5)
         self.normalizer = ValueNormalizer(num_agents, self.device)
         self.acting: dict[str, Tensor] = {}  # what the policy knew when it last acted
 

@@ -234,14 +234,13 @@ def queues(episodes: int = 256) -> None:
 
 def before_after() -> None:
     """Both problems before and after training, beside classical rules; medium, mean and interval of the trainings."""
-    import pandas as pd
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
+    from comparison import counted
 
-    sys.path.insert(0, str(ROOT))
     from core.experiment.evaluation import half_width
 
-    table = pd.read_csv(ROOT / "docs" / "results" / "comparison.csv")
+    table = counted()
     table = table[table["difficulty"] == "medium"]
-    table = table[(table["training_seed"] < 0) | (table["training_seed"] >= 10)]  # those that the comparison counts
     seeds = table[table["policy"].isin(["maddpg", "mappo"])].groupby("problem")["training_seed"].nunique().to_dict()
     retail = {
         "before training": "untrained maddpg", "MADDPG": "maddpg",

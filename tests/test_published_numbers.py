@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import re
 
@@ -108,3 +109,12 @@ def test_the_front_picture_shows_the_numbers_of_the_comparison():
         mine = medium[(medium["problem"] == problem) & (medium["policy"] == policy)]
         assert len(mine) == 5, "five training seeds"
         assert shown[problem, metric, policy.upper()] == pytest.approx(mine[metric].mean(), rel=1e-5)
+
+
+def test_a_comparison_begins_without_a_table_and_stops_where_a_training_fails(monkeypatch, tmp_path):
+    comparison = script("comparison")
+    monkeypatch.setattr(comparison, "RESULTS", tmp_path / "results")
+    options = {"difficulties": ["easy"], "problems": ["retail"], "algorithms": ["nothing"], "seeds": [0]}
+    with pytest.raises(SystemExit, match="retail-easy-nothing-0 failed"):
+        comparison.run_all(argparse.Namespace(**options, control=False, episodes=2, jobs=1))
+    assert len(comparison.read()) == 8, "the rules were finished, and are kept"

@@ -292,10 +292,6 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
         raise UsageError(
             "--seed and --seeds were both given: --seeds 0 1 2 trains three, --seed 0 one; keep one of them"
         )
-    if options.data is not None and options.curriculum:
-        raise UsageError("--curriculum together with --data: your data are as hard as they are; leave it out")
-    if options.data is not None and options.validation:
-        raise UsageError("--validation together with --data: your newest data are the test; leave it out")
     if len(set(options.seeds)) != len(options.seeds):
         raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: a seed is there twice; name each once")
     return options

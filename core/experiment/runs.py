@@ -109,8 +109,7 @@ def prepare(problem: Problem, options: Options, stop: StopSignals) -> Run:
             refuse_fewer_episodes(options, old)
         if options.data is not None:
             options.data = str(Path(options.data).resolve())  # to be found again by a resumption from elsewhere
-            if "difficulty" in options.given and not problem.data_difficulty:
-                raise UsageError("--difficulty together with --data: your data are as hard as they are; leave it out")
+            refuse_beside_data(problem, options)
         options.num_envs = min(options.num_envs or problem.num_envs[options.algo], options.episodes)
         training_env, team = build(problem, options, options.seed)
         check_env(training_env, team)
@@ -204,6 +203,16 @@ def reopen(problem: Problem, options: Options, folder: RunFolder) -> tuple[Probl
     kept = {name: value for name, value in stored.items() if name not in options.given}
     problem = dataclasses.replace(problem, configs={algo: hyperparameters}, env_options={algo: env_options})
     return problem, dataclasses.replace(options, **kept)
+
+
+def refuse_beside_data(problem: Problem, options: Options) -> None:
+    """Raise UsageError for a flag that the user's own data leave without a meaning."""
+    reasons = {"curriculum": "your data are as hard as they are", "validation": "your newest data are the test"}
+    if not problem.data_difficulty:
+        reasons["difficulty"] = reasons["curriculum"]
+    for name, reason in reasons.items():
+        if name in options.given and getattr(options, name):
+            raise UsageError(f"--{name} together with --data: {reason}; leave it out")
 
 
 def refuse_fewer_episodes(options: Options, folder: RunFolder) -> None:

@@ -136,7 +136,8 @@ def summary_table(results: Results):
         own = results.evaluation[results.evaluation["policy"] == policy]
         row = {"policy": policy, "training_seeds": max(1, own["training_seed"].nunique()), "episodes": len(own)}
         for metric in results.metrics:
-            row[metric], row[f"{metric}_ci95"] = results.mean(policy, metric), results.interval(policy, metric)
+            samples = results.samples(policy, metric)
+            row[metric], row[f"{metric}_ci95"] = samples.mean(), half_width(samples)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -41,7 +41,6 @@ COLUMNS = {
         "team_return": "team reward",
     },
 }
-STOCKOUT_PRICE = 10.0  # $ a unit
 SORTED_BY = {"retail": "total_cost", "banking": "team_return"}
 BASELINE = {"retail": "base-stock, tuned jointly", "banking": "size threshold"}  # gap closed: 0 %
 TO_BEAT = {"retail": "adaptive base-stock, tuned jointly", "banking": "local index"}  # the best that acts locally
@@ -92,9 +91,11 @@ def main(argv: list[str] | None = None) -> None:
 def run_all(options: argparse.Namespace) -> None:
     """Every missing cell in a process of its own, ``--jobs`` at a time; a finished cell is kept at once."""
     RESULTS.mkdir(exist_ok=True)
-    known = read()
-    known = known[known["evaluated"] == options.episodes][KEYS]
-    done = {tuple(map(str, row)) for row in known.itertuples(index=False)}
+    done = set()
+    if table_path().exists():
+        known = read()
+        known = known[known["evaluated"] == options.episodes][KEYS]
+        done = {tuple(map(str, row)) for row in known.itertuples(index=False)}
     policies = ["rules", *(name + (OWN if options.control else "") for name in options.algorithms)]
     cells = []
     for difficulty in options.difficulties:
@@ -182,9 +183,11 @@ def read():
     """The table; stockouts also in % of the demand of all episodes, which is the same for every policy."""
     import pandas as pd
 
+    from retail.constants import RetailConstants
+
     table = pd.read_csv(table_path())
     demand = table.groupby(["problem", "difficulty", "evaluated"])["demand"].transform("max")
-    return table.assign(stockouts=100.0 * table["stockout_cost"] / (STOCKOUT_PRICE * demand))
+    return table.assign(stockouts=100.0 * table["stockout_cost"] / (RetailConstants().stockout_cost * demand))
 
 
 def counted():
