@@ -10,8 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-from core.experiment.cli import EXIT_CODES, whole
-from core.experiment.signals import run_side_by_side
+from core.experiment.runs.flags import EXIT_CODES, whole
+from core.experiment.runs.signals import run_side_by_side
 
 ROOT = Path(__file__).resolve().parent
 

@@ -1,7 +1,7 @@
 """Classical rules for the banking problem: what a learner has to beat, tuned as hard as the learner.
 
 Decentralized rules are functions of the local observation vector alone, so they deploy exactly like trained agents.
-The two global references read the channels' true workloads through ``begin_episode(env)`` and show what local
+The two global references read the channels' true workloads through `begin_episode(env)` and show what local
 information costs. Rules with parameters were tuned by the cross-entropy method (Rubinstein 1999) on their own seeds:
 
     python banking/baselines.py --tune                      # all difficulties; writes tuned_baselines.json
@@ -51,7 +51,7 @@ class LocalView:
 
 
 class Rule:
-    """A policy: observations -> actions. ``parameters``: (d,), or (E, d) with other values in each copy, or None."""
+    """A policy: observations -> actions. `parameters`: (d,), or (E, d) with other values in each copy, or None."""
 
     needs_env = False  # True for centralized references
     meaning = ""  # of the parameters, in order
@@ -250,7 +250,7 @@ TUNED: dict[str, type[Rule]] = {
 def baselines(env: TransactionRoutingEnv | str = "medium") -> dict[str, Policy]:
     """All rules for an environment (or a difficulty with the default constants), ordered from naive to centralized.
 
-    The tuned ones take the parameters of ``tuned_baselines.json`` for that difficulty. ValueError if they are missing.
+    The tuned ones take the parameters of `tuned_baselines.json` for that difficulty. ValueError if they are missing.
     """
     difficulty = env if isinstance(env, str) else env.difficulty
     constants = routing_constants(env, None, {}) if isinstance(env, str) else env.constants
@@ -271,14 +271,18 @@ def tuned_rule(name: str, difficulty: str, constants: RoutingConstants | None = 
     """A rule with its tuned parameters."""
     stored = json.loads(TUNED_PATH.read_text(encoding="utf-8")) if TUNED_PATH.exists() else {}
     if name not in stored.get(difficulty, {}).get("rules", {}):
-        raise ValueError(f"{TUNED_PATH.name} has no parameters of {name!r} for {difficulty!r}; "
-                         f"run: python banking/baselines.py --tune --difficulty {difficulty}")  # fmt: skip
+        raise ValueError(
+            f"{TUNED_PATH.name} has no parameters of {name!r} for {difficulty!r}; "
+            f"run: python banking/baselines.py --tune --difficulty {difficulty}"
+        )
     constants = constants or routing_constants(difficulty, None, {})
     parameters = stored[difficulty]["rules"][name]["parameters"]
     if len(parameters) != TUNED[name].prior(constants)[0].size:
-        raise ValueError(f"the parameters of {name!r} are for {RoutingConstants().num_routers} routers and "
-                         f"{RoutingConstants().num_channels} channels, found {constants.num_routers} and "
-                         f"{constants.num_channels}; tune it for them with cross_entropy")  # fmt: skip
+        raise ValueError(
+            f"the parameters of {name!r} are for {RoutingConstants().num_routers} routers and "
+            f"{RoutingConstants().num_channels} channels, found {constants.num_routers} and "
+            f"{constants.num_channels}; tune it for them with cross_entropy"
+        )
     return TUNED[name](constants, parameters)
 
 
@@ -346,13 +350,16 @@ def cross_entropy(rule: type[Rule], difficulty: str, plan: TuningPlan, quiet: bo
         sd = np.maximum((1.0 - plan.weight) * sd + plan.weight * elite.std(axis=0), floor)
         means.append(mean)
         if not quiet:
-            print(f"  {rule.__name__:14s} {difficulty:7s} generation {generation + 1:3d} of {plan.generations}: "
-                  f"best {score.max():9.1f}, centre {score[0]:9.1f}", flush=True)  # fmt: skip
+            print(
+                f"  {rule.__name__:14s} {difficulty:7s} generation {generation + 1:3d} of {plan.generations}: "
+                f"best {score.max():9.1f}, centre {score[0]:9.1f}",
+                flush=True,
+            )
     return np.round(np.mean(means[-plan.averaged :], axis=0), 6).tolist()
 
 
 def tune(difficulties: list[str], plan: TuningPlan, path: Path = TUNED_PATH, quiet: bool = False) -> dict:
-    """Tune every rule with parameters and write them to ``path``; other difficulties in the file stay."""
+    """Tune every rule with parameters and write them to `path`; other difficulties in the file stay."""
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for difficulty in difficulties:
         started = time.perf_counter()
@@ -378,10 +385,16 @@ def tune(difficulties: list[str], plan: TuningPlan, path: Path = TUNED_PATH, qui
 # ------------------------------------------------------------------ command line
 
 COLUMNS = {
-    "latency_ms": ("latency ms", 1), "latency_p95_ms": ("p95 ms", 0), "share_under_target": ("< 100 ms", 3),
-    "risk_violation_percent": ("R > 5 %", 2), "risk_violated": ("episodes", 3), "cost_per_transaction": ("$/trans.", 3),
-    "leftovers": ("left", 1), "refusals": ("refused", 1), "team_return": ("team reward", 0),
-}  # fmt: skip
+    "latency_ms": ("latency ms", 1),
+    "latency_p95_ms": ("p95 ms", 0),
+    "share_under_target": ("< 100 ms", 3),
+    "risk_violation_percent": ("R > 5 %", 2),
+    "risk_violated": ("episodes", 3),
+    "cost_per_transaction": ("$/trans.", 3),
+    "leftovers": ("left", 1),
+    "refusals": ("refused", 1),
+    "team_return": ("team reward", 0),
+}
 
 
 def half_width(values: np.ndarray) -> float:
@@ -391,8 +404,10 @@ def half_width(values: np.ndarray) -> float:
 
 def print_table(difficulty: str, scenario: str | None, episodes: int, seed: int) -> None:
     where = f"{difficulty}, {scenario}" if scenario else difficulty
-    print(f"{where}: {episodes} episodes, seeds {seed}..{seed + episodes - 1}; "
-          "mean ± 95 % half-width; team reward = sum over agents and time")  # fmt: skip
+    print(
+        f"{where}: {episodes} episodes, seeds {seed}..{seed + episodes - 1}; "
+        "mean ± 95 % half-width; team reward = sum over agents and time"
+    )
     print(f"{'policy':28s}" + "".join(f"{title:>18s}" for title, _ in COLUMNS.values()))
     for name, policy in baselines(difficulty).items():
         metrics = evaluate_rule(policy, difficulty, episodes, seed, scenario=scenario)

@@ -44,14 +44,18 @@ def fit_channels(path: Path, before: Any, speed: float, total: float) -> tuple[t
     settled = before.dropna(subset="latency")
     names = settled["channel"].unique()
     if len(names) < 2:
-        raise ValueError(f"{path}: only the channel {names[0] if len(names) else None!r} was found among the settled "
-                         "transactions of the training days; give two or more, or leave the column out")  # fmt: skip
+        raise ValueError(
+            f"{path}: only the channel {names[0] if len(names) else None!r} was found among the settled "
+            "transactions of the training days; give two or more, or leave the column out"
+        )
     found = []
     for name in names:
         rows = settled[settled["channel"] == name]
         if len(rows) < FEWEST:
-            raise ValueError(f"{path}: the channel {name!r} has {len(rows)} settled transactions on the training days; "
-                             f"{FEWEST} are needed to fit it: leave its rows out, or give more days")  # fmt: skip
+            raise ValueError(
+                f"{path}: the channel {name!r} has {len(rows)} settled transactions on the training days; "
+                f"{FEWEST} are needed to fit it: leave its rows out, or give more days"
+            )
         found.append(_fit_channel(str(name), rows, 0.001 * k.step_ms * speed / (IDLE_FACTOR * total)))
     found.sort(key=lambda channel: channel["base"])
     column = {key: np.array([channel[key] for channel in found]) for key in found[0]}
@@ -87,8 +91,15 @@ def _fit_channel(name: str, rows: Any, least_work: float) -> dict[str, Any]:
     waits = np.maximum(latency - base, 0.0)
     work = fit_work(rows["seconds"].to_numpy(), float(waits.mean()))
     fee = float(rows["fee"].median()) if "fee" in rows else np.nan
-    return {"name": name, "base": base, "wait": float(waits.mean()), "longest": float(waits.max()),
-            "work": max(work, least_work), "idle": work < least_work, "fee": fee}  # fmt: skip
+    return {
+        "name": name,
+        "base": base,
+        "wait": float(waits.mean()),
+        "longest": float(waits.max()),
+        "work": max(work, least_work),
+        "idle": work < least_work,
+        "fee": fee,
+    }
 
 
 def fit_work(seconds: np.ndarray, mean_wait: float, seed: int = 0) -> float:

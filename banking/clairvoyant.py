@@ -1,7 +1,7 @@
 """What an episode could have earned: a proven upper bound on the team reward, and feasible play that knows the future.
 
-Both know what no router can: every arrival, amount, service factor and capacity of the episode. ``relaxed_bounds(env)``
-is never below any policy's team reward. ``clairvoyant_rollout`` is played in the environment itself: the best play of
+Both know what no router can: every arrival, amount, service factor and capacity of the episode. `relaxed_bounds(env)`
+is never below any policy's team reward. `clairvoyant_rollout` is played in the environment itself: the best play of
 one who knows the episode lies between the two.
 
 **The cost.** Summed over routers, minus the team reward of a step is the sum of the routers' own costs plus N times the
@@ -17,7 +17,7 @@ What is left to decide is the channel of each transaction. Three things are rela
    decide apart from each other, and the best choice of one channel is found exactly, by dynamic programming over its
    workload in FIFO order, on the realised capacity, refusing above the buffer.
 2. The price of risk f(R) is at least slope * (R' - target) * eta for every eta in [0, 1], where R' <= R counts no
-   transaction's risk above ``cap``. A weighted mean of values up to cap is at most cap, and up to there the line lies
+   transaction's risk above `cap`. A weighted mean of values up to cap is at most cap, and up to there the line lies
    below f. The mass W being known, this is a price on each transaction's risk.
 3. Workloads are rounded down to a grid: work down, capacity up by less than a cell altogether. Waits on the grid, read
    one cell lower, are at most the true ones.
@@ -81,7 +81,7 @@ class Problem:
 
 
 def relaxed_bound(env: TransactionRoutingEnv, episode: int = 0, iterations: int = 120) -> dict[str, float]:
-    """Upper bound on the team reward of any policy in the current episode of one copy; see ``relaxed_bounds``."""
+    """Upper bound on the team reward of any policy in the current episode of one copy; see `relaxed_bounds`."""
     return {name: float(values[0]) for name, values in relaxed_bounds(env, [episode], iterations).items()}
 
 
@@ -140,12 +140,21 @@ def _problem(env: TransactionRoutingEnv, copies: np.ndarray) -> Problem:
     for t in range(T):
         mass[t] = before = keep * before + mass[t]
     return Problem(
-        k=k, fixed=fixed, present=table[..., PRESENT] == 1, weight=table[..., WEIGHT] / k.latency_target_ms,
-        age=k.step_ms * (np.arange(T * N)[:, None] // N - table[..., ARRIVAL]), amount=table[..., AMOUNT],
-        size=2.0 * table[..., HALF_SIZE], work=np.rint(k.work_ms * table[..., [SERVICE]] * WORK_GRID) / WORK_GRID,
-        curve=curve, start=episodes.initial_workload[copies], mass=mass,
-        risk_start=np.full(E, min(k.initial_risk, cap) * stationary), slope=slope, cap=cap,
-    )  # fmt: skip
+        k=k,
+        fixed=fixed,
+        present=table[..., PRESENT] == 1,
+        weight=table[..., WEIGHT] / k.latency_target_ms,
+        age=k.step_ms * (np.arange(T * N)[:, None] // N - table[..., ARRIVAL]),
+        amount=table[..., AMOUNT],
+        size=2.0 * table[..., HALF_SIZE],
+        work=np.rint(k.work_ms * table[..., [SERVICE]] * WORK_GRID) / WORK_GRID,
+        curve=curve,
+        start=episodes.initial_workload[copies],
+        mass=mass,
+        risk_start=np.full(E, min(k.initial_risk, cap) * stationary),
+        slope=slope,
+        cap=cap,
+    )
 
 
 def _risk_line(k: RoutingConstants) -> tuple[float, float]:
@@ -185,7 +194,7 @@ def _waits(problem: Problem, e: int, c: int, steps: np.ndarray, workloads: np.nd
 def _at_least(problem: Problem, mu: np.ndarray, eta: np.ndarray, after=None) -> tuple[np.ndarray, np.ndarray]:
     """Proven least costs for multipliers mu (K, E) and eta (T, E): never refused (E,), and refused at least once (E,).
 
-    after: for each copy what ``_after_refusal`` says; without it the second is infinite.
+    after: for each copy what `_after_refusal` says; without it the second is infinite.
     """
     k, E = problem.k, mu.shape[1]
     price, constant = _risk_prices(problem, eta)
@@ -223,7 +232,7 @@ def _channel(problem: Problem, e: int, c: int, mu: np.ndarray, price: np.ndarray
     the multipliers, with which its workload (in cells, rounded down) is v.
 
     Returns the least at the end, and for each slot the least before it plus the price of the work waiting then
-    (``after``), at any workload and at those above the buffer, (K,) each.
+    (`after`), at any workload and at those above the buffer, (K,) each.
     """
     k, N, h = problem.k, problem.k.num_routers, FINE_CELL
     G = int(LARGEST_WORKLOAD / h)
@@ -463,14 +472,16 @@ def _cheapest_places(problem: Problem, e: int, slots: np.ndarray, cumulated: np.
 
 # ------------------------------------------------------------------ play that knows the future
 
-STATE = ("_workload _pending _next_row _head _in_flight _ack_wait _refused_flag _arrival_average _mass _risk_mass "
-         "_latency_sum _latency_count _refusals _busy _observed _work_so_far").split()  # fmt: skip
+STATE = (
+    "_workload _pending _next_row _head _in_flight _ack_wait _refused_flag _arrival_average _mass _risk_mass "
+    "_latency_sum _latency_count _refusals _busy _observed _work_so_far"
+).split()
 
 
 class ClairvoyantRollout:
-    """Feasible play with knowledge that no router has: a policy for ``play`` and ``evaluate``.
+    """Feasible play with knowledge that no router has: a policy for `play` and `evaluate`.
 
-    At every step each joint action (C^N) is tried on copies of the simulator, which go on with ``rule`` for ``horizon``
+    At every step each joint action (C^N) is tried on copies of the simulator, which go on with `rule` for `horizon`
     steps and meet what really follows; the one with the largest team reward is played (rollout: Bertsekas 1997).
 
     rule: must look at the environment's workloads and the heads of the queues alone, as the global index does; the
@@ -481,16 +492,20 @@ class ClairvoyantRollout:
         if horizon < 1:
             raise ValueError(f"horizon must be at least 1 step, found {horizon}")
         if not rule.needs_env:
-            raise ValueError(f"{type(rule).__name__} decides from acknowledgements, which the copies do not carry: "
-                             "give a rule that reads the environment, such as the global index")  # fmt: skip
+            raise ValueError(
+                f"{type(rule).__name__} decides from acknowledgements, which the copies do not carry: "
+                "give a rule that reads the environment, such as the global index"
+            )
         self.rule, self.horizon = rule, horizon
 
     def begin_episode(self, env: TransactionRoutingEnv) -> None:
         k = env.constants
         count = k.num_channels**k.num_routers
         if count > 243:
-            raise ValueError(f"{k.num_channels} channels and {k.num_routers} routers have {count} joint actions; a "
-                             "rollout tries them all and takes at most 243")  # fmt: skip
+            raise ValueError(
+                f"{k.num_channels} channels and {k.num_routers} routers have {count} joint actions; a "
+                "rollout tries them all and takes at most 243"
+            )
         self.env = env
         joint = np.stack(np.meshgrid(*[np.arange(k.num_channels)] * k.num_routers, indexing="ij"), axis=-1)
         self.joint = joint.reshape(count, k.num_routers)  # (A, N)
@@ -513,15 +528,16 @@ class ClairvoyantRollout:
 
 
 def clairvoyant_rollout(env: TransactionRoutingEnv, seeds, horizon: int = 30) -> dict[str, np.ndarray]:
-    """Metrics and team_return (E,) of ``ClairvoyantRollout`` of the tuned global index; env stacked, as in ``play``."""
+    """Metrics and team_return (E,) of `ClairvoyantRollout` of the tuned global index; env stacked, as in `play`."""
     rule = tuned_rule("global index", env.difficulty, env.constants)
     return play(env, ClairvoyantRollout(rule, horizon), seeds)
 
 
 def _repeated(env: TransactionRoutingEnv, count: int) -> TransactionRoutingEnv:
-    """An environment with ``count`` copies of each copy of env, next to each other, in the same episodes."""
-    first = {name: np.repeat(getattr(env.episodes, name), count, axis=0) for name in
-             ("hours", "first", "initial_workload")}  # fmt: skip
+    """An environment with `count` copies of each copy of env, next to each other, in the same episodes."""
+    first = {
+        name: np.repeat(getattr(env.episodes, name), count, axis=0) for name in ("hours", "first", "initial_workload")
+    }
     second = {name: np.repeat(getattr(env.episodes, name), count, axis=1) for name in ("counts", "capacity", "served")}
     copies = copy.copy(env)
     copies.episodes = replace(env.episodes, **first, **second)

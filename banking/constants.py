@@ -123,8 +123,10 @@ POSITIVE = (
     "episode_steps step_ms amount_medians amount_range size_reference size_range service_shape base_latency_ms "
     "channel_rates burst_steps capacity_steps capacity_range risk_memory_ms latency_target_ms outage_steps".split()
 )
-SHARES = ("burst_share urgent_probabilities outage_probability own_weight latency_memory arrival_memory "
-          "refusal_memory day_amplitude risk_rates".split())  # fmt: skip
+SHARES = (
+    "burst_share urgent_probabilities outage_probability own_weight latency_memory arrival_memory "
+    "refusal_memory day_amplitude risk_rates".split()
+)
 
 
 def check_constants(constants: RoutingConstants) -> None:
@@ -154,8 +156,10 @@ def check_constants(constants: RoutingConstants) -> None:
     if int(k.episode_steps) != k.episode_steps:
         raise ValueError(f"episode_steps must be a whole number, found {k.episode_steps!r}")
     if k.burst_share * max(k.burst_factors) > 1 or k.burst_share == 1:
-        raise ValueError(f"burst_share {k.burst_share} times the largest of burst_factors {k.burst_factors} must stay "
-                         "at most 1, or the arrival rate outside bursts would be negative")  # fmt: skip
+        raise ValueError(
+            f"burst_share {k.burst_share} times the largest of burst_factors {k.burst_factors} must stay "
+            "at most 1, or the arrival rate outside bursts would be negative"
+        )
     if k.outage_probability > 0 and k.outage_steps[1] > k.episode_steps:
         raise ValueError(f"outage_steps {k.outage_steps} must fit in episode_steps {k.episode_steps}")
 
@@ -182,6 +186,8 @@ def checked_outage(outage, k: RoutingConstants) -> tuple[int, int, int] | None:
             raise ValueError(f"outage: channel must be one of {k.channel_names}, found {channel!r}")
         channel = k.channel_names.index(channel)
     if not 0 <= channel < k.num_channels or start < 0 or steps < 1 or start + steps > k.episode_steps:
-        raise ValueError(f"outage must be a channel 0..{k.num_channels - 1} and a window inside the {k.episode_steps} "
-                         f"steps of an episode, found {outage!r}")  # fmt: skip
+        raise ValueError(
+            f"outage must be a channel 0..{k.num_channels - 1} and a window inside the {k.episode_steps} "
+            f"steps of an episode, found {outage!r}"
+        )
     return int(channel), int(start), int(steps)

@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository r
 
 from banking.channels import fastest_base, fit_channels, unknown_channels  # noqa: E402
 from banking.constants import PER_CHANNEL, PER_ROUTER, RoutingConstants, routing_constants  # noqa: E402
-from core.experiment.csv_table import (  # noqa: E402
+from core.experiment.reporting.csv_table import (  # noqa: E402
     Complaints,
     Table,
     booleans,
@@ -61,8 +61,17 @@ FEWEST = 200  # transactions of the test part
 # How a constant given in time of the log becomes one of the simulation: divided by the speed, or multiplied.
 DIVIDED = "base_latency_ms buffer_ms initial_workload_ms latency_target_ms risk_memory_ms delay_risk_limit_s".split()
 MULTIPLIED = ("channel_rates", "delay_risk")
-FITTED = ("step_ms", "episode_steps", "arrival_rates", "load", "channel_names", "amount_medians", "amount_sigma",
-          "amount_range", "urgent_probabilities")  # fmt: skip  (constants that the file decides)
+FITTED = (
+    "step_ms",
+    "episode_steps",
+    "arrival_rates",
+    "load",
+    "channel_names",
+    "amount_medians",
+    "amount_sigma",
+    "amount_range",
+    "urgent_probabilities",
+)  # constants that the file decides
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +162,10 @@ def _checked(table: Table) -> tuple[Any, list[str]]:
         notes.append(f"duplicates: {again} dropped (line {some(table.lines[table.repeats])})")
         frame = frame[~table.repeats]
     elif table.repeats.any():
-        notes.append(f"duplicates: {counted(int(table.repeats.sum()), 'repeated line')} kept: payments of one second "
-                     "may be alike")  # fmt: skip
+        notes.append(
+            f"duplicates: {counted(int(table.repeats.sum()), 'repeated line')} kept: payments of one second "
+            "may be alike"
+        )
     return frame, notes
 
 
@@ -186,14 +197,18 @@ def _split(path: Path, frame: Any) -> tuple[Any, int, list[str]]:
     day = frame["timestamp"].dt.normalize()
     days = day.drop_duplicates()
     if len(days) < 2:
-        raise ValueError(f"{path}: all transactions are of {days.iloc[0].date()}, too little data; give two days or "
-                         "more, the newest quarter of the days is kept for the test")  # fmt: skip
+        raise ValueError(
+            f"{path}: all transactions are of {days.iloc[0].date()}, too little data; give two days or "
+            "more, the newest quarter of the days is kept for the test"
+        )
     first = days.iloc[-max(1, int(TEST_SHARE * len(days) + 0.5))]
     in_training = (day < first).to_numpy()
     routers = frame["router"][in_training].unique()
     if len(routers) < 2:
-        raise ValueError(f"{path}: only the router {routers[0]!r} was found (in training, before {first.date()}); give "
-                         "two or more, one name each in the column router")  # fmt: skip
+        raise ValueError(
+            f"{path}: only the router {routers[0]!r} was found (in training, before {first.date()}); give "
+            "two or more, one name each in the column router"
+        )
     new = ~frame["router"].isin(routers).to_numpy()
     notes = []
     if new.any():
@@ -221,8 +236,10 @@ def _fitted(path: Path, rows: int, frame: Any, training: int, notes: list[str]) 
         names, fitted, more = fit_channels(path, before, speed, total)
         missing = ~frame["channel"].isin(names).to_numpy()
         if missing.any():
-            raise ValueError(f"{path}: the channel {frame['channel'][missing].iloc[0]!r} is on the test days alone, so "
-                             "nothing is known of it; leave its rows out, or give more days")  # fmt: skip
+            raise ValueError(
+                f"{path}: the channel {frame['channel'][missing].iloc[0]!r} is on the test days alone, so "
+                "nothing is known of it; leave its rows out, or give more days"
+            )
         channel = frame["channel"].map({name: c for c, name in enumerate(names)}).to_numpy()
         latency = frame["latency"].to_numpy()
         constants, notes = constants | fitted, [*notes, *more]
@@ -238,9 +255,25 @@ def _fitted(path: Path, rows: int, frame: Any, training: int, notes: list[str]) 
     except ValueError as error:
         raise ValueError(f"{constants_path(path) if known else path}: {error}") from None
     midnight = frame["timestamp"].iloc[0].normalize().to_pydatetime()
-    return Log(path, rows, routers, midnight, seconds, router, frame["amount"].to_numpy(),
-               frame["urgent"].to_numpy(bool), channel, latency, training, speed, busy, constants, tuple(known),
-               tuple(notes), fees_given)  # fmt: skip
+    return Log(
+        path,
+        rows,
+        routers,
+        midnight,
+        seconds,
+        router,
+        frame["amount"].to_numpy(),
+        frame["urgent"].to_numpy(bool),
+        channel,
+        latency,
+        training,
+        speed,
+        busy,
+        constants,
+        tuple(known),
+        tuple(notes),
+        fees_given,
+    )
 
 
 def _clock(before: Any, largest_share: float) -> tuple[float, float, float]:
@@ -265,9 +298,11 @@ def _steps(path: Path, seconds: np.ndarray, training: int, speed: float) -> int:
     fewest = STEPS[0] * np.array([TRAINING_EPISODES, TEST_EPISODES])
     if len(test) < FEWEST or len(train) < 2 * FEWEST or (steps < fewest).any():
         found = [f"{len(part):,} transactions in {n:,} steps" for part, n in zip((train, test), steps, strict=True)]
-        raise ValueError(f"{path}: {found[0]} were found on the training days and {found[1]} on the test days, too "
-                         f"little data; give more days: at least {2 * FEWEST} in {fewest[0]}, and {FEWEST} in "
-                         f"{fewest[1]} (a step is {duration(step)} of your log)")  # fmt: skip
+        raise ValueError(
+            f"{path}: {found[0]} were found on the training days and {found[1]} on the test days, too "
+            f"little data; give more days: at least {2 * FEWEST} in {fewest[0]}, and {FEWEST} in "
+            f"{fewest[1]} (a step is {duration(step)} of your log)"
+        )
     return int(np.clip(steps[1] // TEST_EPISODES, *STEPS))
 
 
@@ -306,8 +341,10 @@ def _known_constants(path: Path, names: Mapping[str, tuple[str, ...]], speed: fl
         if isinstance(value, dict):
             members = names.get(name, ())
             if set(value) != set(members):
-                raise ValueError(f"{path}: {name!r} is given for {some(value)}; give "
-                                 + (f"it for {some(members, 50)}" if members else "one number"))  # fmt: skip
+                raise ValueError(
+                    f"{path}: {name!r} is given for {some(value)}; give "
+                    + (f"it for {some(members, 50)}" if members else "one number")
+                )
             value = [value[member] for member in members]
         if name in DIVIDED or name in MULTIPLIED:
             try:

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
 from banking.train import PROBLEM
-from core.experiment import cli
+from core.experiment.runs import flags as cli
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -38,19 +38,19 @@ MAX_AGE_MS = 1000.0
 class TransactionRoutingEnv:
     """The banking problem, E copies at once in numpy.
 
-    Protocol: ``reset(seed) -> observations (N, 19)``, ``step(actions (N,)) -> observations, rewards (N,), dones (N,),
-    info``; with ``num_envs=E`` every array has a leading E. Actions are channel numbers 0..C-1. The episode is cut
-    after T = 600 steps: ``info["truncated"]``. No auto-reset.
+    Protocol: `reset(seed) -> observations (N, 19)`, `step(actions (N,)) -> observations, rewards (N,), dones (N,),
+    info`; with `num_envs=E` every array has a leading E. Actions are channel numbers 0..C-1. The episode is cut
+    after T = 600 steps: `info["truncated"]`. No auto-reset.
 
     num_envs: None for one plain environment, or the number of copies. Copy e reset with seed k is a single environment
         reset with seed k, bit for bit.
     difficulty: "easy", "medium" or "hard". scenario: None or "outage" (one channel is down for 60-120 steps).
-    seed: of the stream that ``reset()`` without a seed takes its episodes from.
-    traffic_source: replaces the arrivals: a callable ``rng -> dict`` with "arrivals" (T, N) counts, and with "amounts",
+    seed: of the stream that `reset()` without a seed takes its episodes from.
+    traffic_source: replaces the arrivals: a callable `rng -> dict` with "arrivals" (T, N) counts, and with "amounts",
         "urgent" and optionally "service" (service factors, mean 1): one entry a transaction, by step, then by router.
     arrival_multiplier: (T,) factor on the arrival rates. ack_delay_steps: acknowledgements arrive this many steps late.
     outage: (channel number or name, first step, number of steps) in every episode.
-    constants: any field of ``RoutingConstants``. Errors: ValueError naming what is wrong, found and needed.
+    constants: any field of `RoutingConstants`. Errors: ValueError naming what is wrong, found and needed.
     """
 
     discrete_actions = True
@@ -225,11 +225,15 @@ class TransactionRoutingEnv:
         rewards = self._rewards(chosen, dispatched, refused, base + wait, risk)
         self._record(t, chosen, dispatched, refused, latency, risk)
         details = {
-            "pending": pending_before, "action": chosen, "dispatched": dispatched,
+            "pending": pending_before,
+            "action": chosen,
+            "dispatched": dispatched,
             "amount": np.where(dispatched, self._head[..., AMOUNT], 0.0),
             "latency_ms": np.where(dispatched, latency, np.nan),
-            "workload_ms": workload_before, "capacity": self.episodes.capacity[t], "risk": risk,
-        }  # fmt: skip
+            "workload_ms": workload_before,
+            "capacity": self.episodes.capacity[t],
+            "risk": risk,
+        }
         self._t += 1
         self._begin_step()
         over = self._t == self._T
@@ -237,9 +241,15 @@ class TransactionRoutingEnv:
         info["details"] = {name: self._unstacked(value) for name, value in details.items()}
         if over:
             metrics = episode_metrics(
-                k, self._latencies, self._channels, self._risks, self._busy, self.episodes.served.sum(axis=0),
-                self._refusals, self._pending.sum(axis=1),
-            )  # fmt: skip
+                k,
+                self._latencies,
+                self._channels,
+                self._risks,
+                self._busy,
+                self.episodes.served.sum(axis=0),
+                self._refusals,
+                self._pending.sum(axis=1),
+            )
             info["episode_metrics"] = metrics if self.num_envs else {name: float(v[0]) for name, v in metrics.items()}
         dones = np.full((self._E, self._N), over)
         return self._unstacked(self._observations()), self._unstacked(rewards), self._unstacked(dones), info

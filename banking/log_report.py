@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from banking.constants import RoutingConstants, routing_constants
 from banking.data import BUSY_PERCENT, Log, constants_path
-from core.experiment.csv_table import counted, duration
+from core.experiment.reporting.csv_table import counted, duration
 
 
 def data_report(log: Log) -> str:
@@ -34,8 +34,11 @@ def data_report(log: Log) -> str:
         *_channel_lines(log, k),
     ]
     file = constants_path(log.path).name
-    lines += [f"  known from {file}: {', '.join(log.known)}" if log.known else
-              f"  What is assumed decides what is cheap and what is risky: put yours into {file}"]  # fmt: skip
+    lines += [
+        f"  known from {file}: {', '.join(log.known)}"
+        if log.known
+        else f"  What is assumed decides what is cheap and what is risky: put yours into {file}"
+    ]
     return "\n".join(lines)
 
 
@@ -49,8 +52,10 @@ def _router_lines(log: Log, k: RoutingConstants) -> list[str]:
     lines = [f"     # {'router':{width}}  share  median amount  urgent"]
     for i, name in enumerate(log.routers):
         share = k.arrival_rates[i] / sum(k.arrival_rates)
-        lines += [f"   {i + 1:3d} {name:{width}} {100 * share:4.0f} % {k.amount_medians[i]:14.2f} "
-                  f"{100 * k.urgent_probabilities[i]:5.0f} %"]  # fmt: skip
+        lines += [
+            f"   {i + 1:3d} {name:{width}} {100 * share:4.0f} % {k.amount_medians[i]:14.2f} "
+            f"{100 * k.urgent_probabilities[i]:5.0f} %"
+        ]
     return lines
 
 
@@ -65,6 +70,7 @@ def _channel_lines(log: Log, k: RoutingConstants) -> list[str]:
     lines = [f"     # {'channel':{width}}  base latency  transactions an hour   fee   risk  ({source})"]
     for c, name in enumerate(k.channel_names):
         base, hourly = duration(0.001 * k.base_latency_ms[c] * log.speed), 3600 * k.channel_rates[c] / log.speed
-        lines += [f"   {c + 1:3d} {name:{width}} {base:>13} {hourly:21,.0f} {k.fees[c]:5.2f} "
-                  f"{100 * k.risk_rates[c]:4.1f} %"]  # fmt: skip
+        lines += [
+            f"   {c + 1:3d} {name:{width}} {base:>13} {hourly:21,.0f} {k.fees[c]:5.2f} {100 * k.risk_rates[c]:4.1f} %"
+        ]
     return lines

@@ -54,7 +54,7 @@ def episode_metrics(
 
 
 def sorted_percentile(values: np.ndarray, number: np.ndarray, percent: float) -> np.ndarray:
-    """Linear percentile of the first ``number[e]`` entries of each sorted row; 0 where there are none. -> (E,)"""
+    """Linear percentile of the first `number[e]` entries of each sorted row; 0 where there are none. -> (E,)"""
     rows = np.arange(len(values))
     position = np.maximum(number - 1, 0) * (percent / 100.0)
     low = position.astype(np.int64)

@@ -33,7 +33,7 @@ from banking.data import Log, load_log
 from banking.environment import TransactionRoutingEnv
 from banking.log_report import data_report
 from banking.traffic import WORK_GRID
-from core.experiment.csv_table import duration
+from core.experiment.reporting.csv_table import duration
 
 TUNING = dict(generations=12, candidates=24, episodes=8)  # of each of four rules: half a minute in all
 CHECKED_EPISODES = 48  # of the simulated latency
@@ -55,8 +55,10 @@ class Windows:
         self._seconds, self._first = log.seconds[part], part.start
         self._openings = int(np.searchsorted(self._seconds, self._seconds[-1] - steps * self.step, side="right"))
         if self._openings == 0:
-            raise ValueError(f"{steps} steps are {duration(steps * self.step)} of the log, longer than the "
-                             f"{'test' if evaluation else 'training'} part; give fewer episode_steps")  # fmt: skip
+            raise ValueError(
+                f"{steps} steps are {duration(steps * self.step)} of the log, longer than the "
+                f"{'test' if evaluation else 'training'} part; give fewer episode_steps"
+            )
         self._last = _last_waits(log)
         self.drawn: list[tuple[float, np.ndarray, list[float], int]] = []
 
@@ -202,8 +204,10 @@ def latency_check(log: Log, episodes: int = CHECKED_EPISODES, seed: int = TUNING
     """
     logged, simulated = latencies(log, episodes, seed)
     width = max(10, *(len(name) for name in logged))
-    lines = [f"  simulated against logged time to settlement, test days routed as logged ({episodes} windows):",
-             f"       {'channel':{width}}  mean: logged  simulated   95th percentile: logged  simulated"]  # fmt: skip
+    lines = [
+        f"  simulated against logged time to settlement, test days routed as logged ({episodes} windows):",
+        f"       {'channel':{width}}  mean: logged  simulated   95th percentile: logged  simulated",
+    ]
     worst = 0.0
     for name in logged:
         cells = [f(x[name]) for f in (np.mean, lambda v: np.percentile(v, 95)) for x in (logged, simulated)]

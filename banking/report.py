@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from core.experiment.cli import Report
-from core.experiment.tables import AFTER, BEFORE, Results
+from core.experiment.reporting.tables import AFTER, BEFORE, Results
+from core.experiment.runs.flags import Report
 
 CHANNELS = ("internal", "external", "blockchain")
 
@@ -44,7 +44,7 @@ def decisions_table(steps: Sequence[Mapping[str, Any]]):
 
 def draw(folder: Path, results: Results) -> None:
     """Three pictures: the learning curve; latency, risk and fees; one evaluated episode."""
-    from core.experiment import plotting
+    from core.experiment.reporting import plotting
 
     unit, factor, speed = clock(results.steps)
     latency = "latency_ms" if speed is None else "latency_log_s"
@@ -87,7 +87,7 @@ def draw(folder: Path, results: Results) -> None:
 
 def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
     """Queues, latency and portfolio risk in one evaluated episode."""
-    from core.experiment import plotting
+    from core.experiment.reporting import plotting
 
     unit, factor, speed = clock(steps)
     times, (target, limit) = 0.01 * np.arange(len(steps)), limits(steps)  # seconds

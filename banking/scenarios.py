@@ -1,4 +1,4 @@
-"""What disturbs the routers in ``python -m core.experiment.what_if``, and which rules go through it with the team.
+"""What disturbs the routers in the what-if tables, and which rules go through it with the team.
 
 Nobody is trained or tuned anew for a scenario. A surge draws other transactions (there are more of them) at the same
 hours, bursts and capacities; in the other scenarios the transactions are those of the undisturbed episode.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from banking.environment import TransactionRoutingEnv
-from core.experiment.what_if import Scenario
+from core.experiment.deployment.what_if import Scenario
 
 RULES = ("join shortest queue, own", "size threshold", "local index", "global index")  # the last one is centralized
 SHOWN = ("latency_ms", "risk_violation_percent", "team_return")  # metrics of the printed tables and the picture

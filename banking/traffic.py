@@ -157,13 +157,17 @@ def _user_traffic(k: RoutingConstants, rng: np.random.Generator, source: Traffic
     """Call a user's source, check what it gives, and sort it by router (it gives transactions in order of time)."""
     given = source(rng)
     if not isinstance(given, dict) or not {"arrivals", "amounts", "urgent"} <= set(given):
-        raise ValueError("traffic_source must return a dict with arrivals, amounts and urgent; found "
-                         + (f"keys {sorted(given)}" if isinstance(given, dict) else repr(type(given))))  # fmt: skip
+        raise ValueError(
+            "traffic_source must return a dict with arrivals, amounts and urgent; found "
+            + (f"keys {sorted(given)}" if isinstance(given, dict) else repr(type(given)))
+        )
     shape = (int(k.episode_steps), k.num_routers)
     counts = np.asarray(given["arrivals"])
     if counts.shape != shape or not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
-        raise ValueError(f"traffic_source: arrivals must be {shape} integers, none negative; found {counts.shape} "
-                         f"{counts.dtype}; give one count a step and router")  # fmt: skip
+        raise ValueError(
+            f"traffic_source: arrivals must be {shape} integers, none negative; found {counts.shape} "
+            f"{counts.dtype}; give one count a step and router"
+        )
     total = int(counts.sum())
     amounts = np.asarray(given["amounts"], dtype=np.float64)
     urgent = np.asarray(given["urgent"]).astype(bool)

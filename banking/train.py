@@ -1,7 +1,7 @@
 """Train routers to share channels: `python banking/train.py`, `--help` for all flags. What you may change is here.
 
 An algorithm is one import line, one entry of ALGORITHMS and its hyper-parameters in CONFIGS. What happens in a run, in
-what order, is in core/experiment/runs.py; the training loop is core/experiment/training.py.
+what order, is in core/experiment/runs/run.py; the training loop is core/experiment/training.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from banking.baselines import baselines
 from banking.environment import TransactionRoutingEnv
 from banking.replay import RecordedRouting, full_report, recorded_baselines, recorded_env, warning
 from banking.report import REPORT
-from core.experiment import cli
+from core.experiment.runs import flags as cli
 from core.maddpg import create_maddpg_agents
 from core.mappo import create_mappo_agents
 from core.qmix import create_qmix_agents

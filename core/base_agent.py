@@ -1,8 +1,8 @@
 """One agent, and the agents that learn together.
 
-A ``BaseAgent`` is what runs in production: it turns its own local observation into an action. An ``AgentTeam`` is what
-learns: it owns the networks of all agents (as stacks, see ``networks.py``), is told what happened, and decides when to
-learn. ``team[i]`` is agent i: a light view that reads slice i of the stacks.
+A `BaseAgent` is what runs in production: it turns its own local observation into an action. An `AgentTeam` is what
+learns: it owns the networks of all agents (as stacks, see `networks.py`), is told what happened, and decides when to
+learn. `team[i]` is agent i: a light view that reads slice i of the stacks.
 
 Shapes: E environments, N agents, O observation, A action, S state, B batch.
 """
@@ -36,8 +36,8 @@ Stack = StackedMLP | SpreadMLP
 class Transition:
     """One step of E environments, as the training loop tells it to a team.
 
-    ``terminated`` means that the task itself ended: nothing follows, so nothing is bootstrapped. ``truncated`` means
-    that the clock cut the episode: the task goes on from ``next_observations``, so targets bootstrap from there.
+    `terminated` means that the task itself ended: nothing follows, so nothing is bootstrapped. `truncated` means
+    that the clock cut the episode: the task goes on from `next_observations`, so targets bootstrap from there.
     """
 
     observations: np.ndarray  # (E, N, O)
@@ -117,7 +117,7 @@ class TeamConfig:
 
 
 def _typed(key: str, value: Any, annotation: str) -> Any:
-    """Return ``value`` as its field's type; a JSON list becomes a tuple, an integer a float."""
+    """Return `value` as its field's type; a JSON list becomes a tuple, an integer a float."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
     accepts = {
         "bool": isinstance(value, bool),
@@ -138,7 +138,7 @@ class BaseAgent:
     """One agent: it acts from its local observation, and learns as a member of a team.
 
     Extend it for an algorithm of your own (QUICKSTART.md shows one in full). An agent built alone, with its own
-    ``device=``, brings a team of its own; ``as_team`` joins such agents.
+    `device=`, brings a team of its own; `as_team` joins such agents.
 
     Args:
         state_dim: size O of the local observation.
@@ -181,7 +181,7 @@ class BaseAgent:
     def select_action(
         self, observation: np.ndarray, training: bool = False, action_mask: np.ndarray | None = None
     ) -> Any:
-        """Choose one action from the LOCAL observation alone. Tell a recurrent agent of resets: ``begin_episode()``.
+        """Choose one action from the LOCAL observation alone. Tell a recurrent agent of resets: `begin_episode()`.
 
         Args:
             observation: (O,).
@@ -189,7 +189,7 @@ class BaseAgent:
             action_mask: (A,) bool, True where an action is legal.
 
         Returns:
-            An ``int`` (discrete), or floats of shape (A,) in [0, 1] (continuous).
+            An `int` (discrete), or floats of shape (A,) in [0, 1] (continuous).
         """
         raise NotImplementedError
 
@@ -200,20 +200,20 @@ class BaseAgent:
     def update(self, batch: Any) -> dict[str, float]:
         """One optimizer step on a batch that moves this agent and no other (shared parameters move for all).
 
-        What counts updates, such as ``policy_delay``, counts this agent's own.
+        What counts updates, such as `policy_delay`, counts this agent's own.
         """
         with self.team.only_member(self.index):
             return self.team.update(batch)
 
 
 class AgentTeam(Sequence):
-    """The agents that learn together: a sequence of ``BaseAgent``, and the owner of their networks.
+    """The agents that learn together: a sequence of `BaseAgent`, and the owner of their networks.
 
-    Subclasses fill ``networks`` and ``optimizers``, and implement ``act``, ``observe`` and ``update``.
+    Subclasses fill `networks` and `optimizers`, and implement `act`, `observe` and `update`.
 
     Args:
-        state_dim, action_dim, num_agents: as for ``BaseAgent``.
-        config: dictionary merged into ``config_class``.
+        state_dim, action_dim, num_agents: as for `BaseAgent`.
+        config: dictionary merged into `config_class`.
         device: one device for the team.
         devices: or one device for each agent; the team then keeps one stack a device.
     """
@@ -275,7 +275,7 @@ class AgentTeam(Sequence):
     def select_actions(
         self, observations: np.ndarray, training: bool = True, action_masks: np.ndarray | None = None
     ) -> np.ndarray:
-        """Actions of all agents, agent i's from ``observations[..., i, :]`` alone.
+        """Actions of all agents, agent i's from `observations[..., i, :]` alone.
 
         Args:
             observations: (N, O) or (E, N, O).
@@ -316,7 +316,7 @@ class AgentTeam(Sequence):
         return inputs if memory is None else torch.cat([inputs, memory], dim=-1)
 
     def own_inputs(self, index: int, observation: np.ndarray) -> Tensor:
-        """What agent ``index`` alone feeds its network: (O,) -> (1, O), or (1, O + N) with its id.
+        """What agent `index` alone feeds its network: (O,) -> (1, O), or (1, O + N) with its id.
 
         A recurrent agent takes one step of its memory and sees it too, (1, ... + H).
         """
@@ -334,7 +334,7 @@ class AgentTeam(Sequence):
     # --- memory: recurrent agents only ----------------------------------------------------------------------------
 
     def make_memory(self, suffix: str = "") -> StackedGRU:
-        """A memory of H = ``hidden_sizes[-1]`` numbers an agent, which its policy sees beside its inputs."""
+        """A memory of H = `hidden_sizes[-1]` numbers an agent, which its policy sees beside its inputs."""
         if not self.config.hidden_sizes:
             raise ValueError("config['recurrent']: the memory is as wide as hidden_sizes[-1]; give at least one")
         width = self.config.hidden_sizes[-1]
@@ -344,7 +344,7 @@ class AgentTeam(Sequence):
         return gru
 
     def begin_episode(self, env: Any = None) -> None:
-        """Told after every reset, as all policies are: recurrent agents forget what was before. ``env`` is not used."""
+        """Told after every reset, as all policies are: recurrent agents forget what was before. `env` is not used."""
         self.memory = None
 
     def remember(self, observations: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
@@ -393,7 +393,7 @@ class AgentTeam(Sequence):
         raise NotImplementedError
 
     def update(self, batch: Any = None) -> dict[str, float]:
-        """One learning step on ``batch``, or on the team's own experience. Returns losses and gradient norms."""
+        """One learning step on `batch`, or on the team's own experience. Returns losses and gradient norms."""
         raise NotImplementedError
 
     def set_progress(self, fraction: float) -> None:
@@ -406,7 +406,7 @@ class AgentTeam(Sequence):
 
     @property
     def central_dim(self) -> int:
-        """Size S of the centralized input: all observations, then ``env.state()`` if it is used."""
+        """Size S of the centralized input: all observations, then `env.state()` if it is used."""
         return self.num_agents * self.state_dim + self.config.state_size
 
     def central_state(self, observations: Tensor, states: Tensor | None) -> Tensor:
@@ -426,7 +426,7 @@ class AgentTeam(Sequence):
         self.environment_steps += self.processes * int(transition.active.any(axis=1).sum())
 
     def add_optimizer(self, name: str, networks: Sequence[Stack], learning_rate: float, eps: float = 1e-8) -> None:
-        """Create the Adam optimizer ``name`` over these networks."""
+        """Create the Adam optimizer `name` over these networks."""
         self.trained[name] = [stack for network in networks for stack in network.stacks()]
         parameters = [stack.flat for stack in self.trained[name]]
         optimizer = torch.optim.Adam(parameters, lr=learning_rate, eps=eps, fused=True)
@@ -435,10 +435,10 @@ class AgentTeam(Sequence):
         self.optimizers[name] = optimizer
 
     def descend(self, name: str, loss: Tensor, jointly: bool = False) -> float:
-        """Minimise ``loss`` by one step of optimizer ``name``; returns the largest gradient norm before clipping.
+        """Minimise `loss` by one step of optimizer `name`; returns the largest gradient norm before clipping.
 
         Each member of each stack is clipped by the norm of its own gradient, a memory or a summary apart from the
-        network that reads it; ``jointly`` clips by one norm over all parameters of the optimizer.
+        network that reads it; `jointly` clips by one norm over all parameters of the optimizer.
 
         Raises:
             FloatingPointError: the gradient is not finite. Nothing has been changed then.
@@ -467,7 +467,7 @@ class AgentTeam(Sequence):
 
     @contextmanager
     def only_member(self, index: int) -> Iterator[None]:
-        """Whatever is learnt inside, keep it for member ``index`` alone; shared networks keep it all.
+        """Whatever is learnt inside, keep it for member `index` alone; shared networks keep it all.
 
         Inside, the clocks of updates (the team's, and Adam's of each optimizer) show what this member took part in.
         """
@@ -501,7 +501,7 @@ class AgentTeam(Sequence):
                 state["step"].fill_(counts[name])
 
     def _own_states(self, name: str) -> list[dict[str, Tensor]]:
-        """Adam's state for each stack of optimizer ``name`` that is not shared and has learnt."""
+        """Adam's state for each stack of optimizer `name` that is not shared and has learnt."""
         states = self.optimizers[name].state
         return [states[s.flat] for s in self.trained[name] if not s.shared and s.flat in states]
 
@@ -526,7 +526,7 @@ class AgentTeam(Sequence):
         self.generator.manual_seed(seed)
 
     def random_state(self) -> Tensor:
-        """The state of that randomness, to be given back to ``set_random_state``."""
+        """The state of that randomness, to be given back to `set_random_state`."""
         return self.generator.get_state()
 
     def set_random_state(self, state: Tensor) -> None:
@@ -545,7 +545,7 @@ class AgentTeam(Sequence):
         return {}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Take back what ``extra_state`` returned."""
+        """Take back what `extra_state` returned."""
 
     def state_dict(self, with_buffer: bool = True) -> dict[str, Any]:
         """A snapshot of everything that a bit-exact continuation needs, as tensors and plain Python values."""
@@ -563,7 +563,7 @@ class AgentTeam(Sequence):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where ``state_dict`` was taken.
+        """Continue exactly where `state_dict` was taken.
 
         Raises:
             ValueError: the state belongs to another algorithm, or to a team of other sizes or networks.
@@ -597,12 +597,12 @@ class AgentTeam(Sequence):
         self.set_random_state(state["random"])
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the team, without its experience, to one file; atomic, readable with ``weights_only=True``."""
+        """Write the team, without its experience, to one file; atomic, readable with `weights_only=True`."""
         write_atomically(self.state_dict(with_buffer=False), path)
 
     @classmethod
     def load(cls, path: str | os.PathLike, device: str | torch.device | None = None) -> AgentTeam:
-        """Read a team that ``save`` wrote.
+        """Read a team that `save` wrote.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -627,7 +627,7 @@ class AgentTeam(Sequence):
 def as_team(agents: AgentTeam | Sequence[BaseAgent]) -> AgentTeam:
     """Return the team that these agents form.
 
-    A team is returned as it is. A list of agents that were built one by one, each with its own ``device=``, becomes a
+    A team is returned as it is. A list of agents that were built one by one, each with its own `device=`, becomes a
     team with one stack a device; agent i keeps the weights it was built with.
 
     Raises:

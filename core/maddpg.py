@@ -4,10 +4,10 @@ Each agent has an actor that sees its own observation and, during training only,
 actions of all agents. The critic's slope in the agent's own action says in which direction to move the actor.
 
 Departures from the paper, each stated again where it happens: exploration noise is added before the sigmoid; discrete
-actions are one-hot everywhere, with straight-through Gumbel gradients; ``actor_objective="team"`` lets all actors climb
+actions are one-hot everywhere, with straight-through Gumbel gradients; `actor_objective="team"` lets all actors climb
 the sum of all critics, for teams whose members bear separate parts of one cost; with shared parameters one critic
 serves all agents and sees the joint situation from each agent's place; and three options that sharpen the critic's
-slope, on which all of MADDPG rests: ``critic_action_scale``, ``critic_summary`` and ``pair_weight``.
+slope, on which all of MADDPG rests: `critic_action_scale`, `critic_summary` and `pair_weight`.
 
 Shapes: B batch, E environments, N agents, O observation, A action, S central state, K critics an agent (1, or 2 twins).
 """
@@ -101,7 +101,7 @@ def paired_critic_loss(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
     """Half the squared error of the *difference* between two copies of the environment that met the same chance events.
 
     What chance did to both drops out of the difference. What their actions did differently stays: the critic's slope.
-    Row b of the first half of the batch and row b of the second are partners. Shapes as for ``critic_loss``.
+    Row b of the first half of the batch and row b of the second are partners. Shapes as for `critic_loss`.
     """
     (q_1, q_2), (y_1, y_2), (alive_1, alive_2) = (x.chunk(2, dim=-1) for x in (q, y, active))  # (..., B / 2) each
     return 0.5 * critic_loss(q_1 - q_2, y_1 - y_2, alive_1 * alive_2)  # (MADDPG-14)
@@ -127,7 +127,7 @@ class MADDPGAgent(BaseAgent):
     def select_action(
         self, observation: np.ndarray, training: bool = False, action_mask: np.ndarray | None = None
     ) -> Any:
-        """See ``BaseAgent.select_action``."""
+        """See `BaseAgent.select_action`."""
         team = self.team
         with torch.no_grad():
             logits = team.networks["actor"].member(self.index, team.own_inputs(self.index, observation))  # (1, A)
@@ -138,7 +138,7 @@ class MADDPGAgent(BaseAgent):
     def compute_loss(self, batch: Batch) -> dict[str, Tensor]:
         """This agent's critic loss and actor loss on a batch of joint transitions.
 
-        With ``actor_objective="team"`` the actor loss is this agent's term Q_i of the sum that every actor climbs.
+        With `actor_objective="team"` the actor loss is this agent's term Q_i of the sum that every actor climbs.
         """
         mine = torch.zeros_like(batch.active)
         mine[:, self.index] = batch.active[:, self.index]
@@ -198,7 +198,7 @@ class MADDPGTeam(AgentTeam):
         return self.actions_from(logits, training, masks)
 
     def actions_from(self, logits: Tensor, training: bool, masks: Tensor | None) -> Tensor:
-        """Turn the actors' outputs (..., A) into actions, with exploration if ``training``."""
+        """Turn the actors' outputs (..., A) into actions, with exploration if `training`."""
         if self.action_type == "continuous":
             if training:  # noise before the sigmoid respects the bounds, and stays small near them
                 noise = torch.randn(logits.shape, generator=self.generator, device=self.device)
@@ -215,7 +215,7 @@ class MADDPGTeam(AgentTeam):
 
     @property
     def episodes_per_seed(self) -> int:
-        """See ``AgentTeam.episodes_per_seed``."""
+        """See `AgentTeam.episodes_per_seed`."""
         return 2 if self.config.pair_weight else 1
 
     def begin_rollouts(self, num_envs: int) -> None:
@@ -256,7 +256,7 @@ class MADDPGTeam(AgentTeam):
         return report
 
     def critic_loss(self, batch: Batch, active: Tensor | None = None) -> Tensor:
-        """Loss of the critics of all agents marked in ``active`` (B, N); all living ones by default."""
+        """Loss of the critics of all agents marked in `active` (B, N); all living ones by default."""
         active = batch.active if active is None else active
         with torch.no_grad():
             # Every next action comes from that agent's own target policy.
@@ -270,7 +270,7 @@ class MADDPGTeam(AgentTeam):
         return (1.0 - w) * loss + w * paired_critic_loss(q, y.T, active.T) if batch.pairs else loss
 
     def actor_loss(self, batch: Batch, active: Tensor | None = None) -> Tensor:
-        """Loss of the actors of all agents marked in ``active`` (B, N). The critics are left alone."""
+        """Loss of the actors of all agents marked in `active` (B, N). The critics are left alone."""
         active = batch.active if active is None else active
         logits = self.networks["actor"](self.agent_inputs(batch.observations))  # (N, B, A)
         pi = self.differentiable_actions(logits, batch.action_masks)  # (N, B, A)
@@ -325,7 +325,7 @@ class MADDPGTeam(AgentTeam):
         """The joint situation as a shared critic reads it for agent i: i itself first, then around the ring.
 
         Seen so, what was learnt about one agent and its neighbours holds for the others too: n times the data. The id
-        behind it tells what still differs. Arguments as for ``q_values``; -> (N, B, S + N * A + N).
+        behind it tells what still differs. Arguments as for `q_values`; -> (N, B, S + N * A + N).
         """
         n, batch = self.num_agents, observations.shape[0]
         parts = [observations[:, self.places].flatten(2)]  # (B, N, O) -> (B, N, N * O)
@@ -342,7 +342,7 @@ class MADDPGTeam(AgentTeam):
         """What a shared critic sees from an agent's place, with all that is not the agent's own made narrow.
 
         Own observation, block of the state, action and id stay. Of the joint situation a learnt summary is left, of
-        ``critic_summary`` numbers: much of it matters little to one agent's cost, and a critic that reads it all finds
+        `critic_summary` numbers: much of it matters little to one agent's cost, and a critic that reads it all finds
         patterns in its noise. (N, B, S + N * A + N) -> (N, B, O + own S + A + N + summary).
         """
         n, (o, s, a) = self.num_agents, (self.state_dim, self.config.state_size, self.action_dim)
@@ -403,11 +403,11 @@ def create_maddpg_agents(
     """Create a team of MADDPG agents.
 
     Args:
-        state_dim: size of one agent's local observation (``env.observation_space_size``).
-        action_dim: number of discrete actions or of continuous dimensions (``env.action_space_size``).
-        num_agents: number of agents (``env.num_agents``).
-        config: dictionary of ``MADDPGConfig`` keys.
-        device: "cpu", "cuda", "auto", ...; ``devices`` gives each agent its own.
+        state_dim: size of one agent's local observation (`env.observation_space_size`).
+        action_dim: number of discrete actions or of continuous dimensions (`env.action_space_size`).
+        num_agents: number of agents (`env.num_agents`).
+        config: dictionary of `MADDPGConfig` keys.
+        device: "cpu", "cuda", "auto", ...; `devices` gives each agent its own.
 
     Raises:
         ValueError: a size, key, value or device that cannot be.

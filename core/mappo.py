@@ -6,7 +6,7 @@ says which actions to make more likely.
 
 Departures from the paper, each stated again where it happens: the critic of shared parameters has one output an agent
 instead of one pass an agent; continuous actions are Gaussian before a sigmoid, with the exact density; with
-``recurrent`` the policy remembers, but not the critic, which sees all observations and the state.
+`recurrent` the policy remembers, but not the critic, which sees all observations and the state.
 
 Shapes: B batch, T time, E environments, N agents, O observation, A action, S central state, H memory.
 """
@@ -116,7 +116,7 @@ def generalized_advantages(
 
 
 def less_shared_luck(advantages: Tensor, active: Tensor, size: int) -> Tensor:
-    """Advantages minus their mean over the ``size`` neighbouring copies that met the same chance events.
+    """Advantages minus their mean over the `size` neighbouring copies that met the same chance events.
 
     What demand or traffic did to all of them says nothing about the actions; the difference between them does
     (input-driven baselines, Mao et al. 2019, arXiv 1807.02264). A copy that nobody living shares keeps its advantage.
@@ -169,7 +169,7 @@ class ValueNormalizer:
         self.sums = torch.zeros(3, num_agents, device=device)  # of x, x squared, 1
 
     def update(self, returns: Tensor, active: Tensor, average: Callable[[list[Tensor]], None] | None = None) -> None:
-        """Take in a rollout's returns, (T, E, N); those of all processes, if ``average`` is their mean."""
+        """Take in a rollout's returns, (T, E, N); those of all processes, if `average` is their mean."""
         weights = [returns * active, returns.square() * active, active]
         moments = torch.stack([weight.sum(dim=(0, 1)) for weight in weights])  # (3, N)
         if average is not None:
@@ -191,7 +191,7 @@ class ValueNormalizer:
         return (returns - mean) / std  # (MAPPO-8)
 
     def denormalize(self, values: Tensor) -> Tensor:
-        """The inverse of ``normalize``."""
+        """The inverse of `normalize`."""
         mean, std = self.mean_and_std
         return values * std + mean
 
@@ -207,7 +207,7 @@ class MAPPOAgent(BaseAgent):
     def select_action(
         self, observation: np.ndarray, training: bool = False, action_mask: np.ndarray | None = None
     ) -> Any:
-        """See ``BaseAgent.select_action``."""
+        """See `BaseAgent.select_action`."""
         team = self.team
         with torch.no_grad():
             outputs = team.networks["actor"].member(self.index, team.own_inputs(self.index, observation))  # (1, out)
@@ -261,7 +261,7 @@ class MAPPOTeam(AgentTeam):
         return self.to_environment(drawn)
 
     def draw(self, outputs: Tensor, training: bool, masks: Tensor | None) -> Tensor:
-        """Sample from the policy if ``training``, else take its mode (median, if continuous), before the sigmoid."""
+        """Sample from the policy if `training`, else take its mode (median, if continuous), before the sigmoid."""
         if self.action_type == "discrete":
             logits = mask_logits(outputs, masks)
             return (logits + gumbel_noise(logits.shape, self.generator) if training else logits).argmax(dim=-1)
@@ -299,7 +299,7 @@ class MAPPOTeam(AgentTeam):
 
     @property
     def episodes_per_seed(self) -> int:
-        """See ``AgentTeam.episodes_per_seed``."""
+        """See `AgentTeam.episodes_per_seed`."""
         return self.config.episodes_per_seed
 
     def begin_rollouts(self, num_envs: int) -> None:
@@ -319,7 +319,7 @@ class MAPPOTeam(AgentTeam):
         return self.update() if self.buffer.full else {}
 
     def update(self, batch: RolloutBatch | None = None) -> dict[str, float]:
-        """Learn from ``batch`` in one step, or from the stored rollout in ``epochs`` passes, and forget it."""
+        """Learn from `batch` in one step, or from the stored rollout in `epochs` passes, and forget it."""
         if batch is not None:
             return self.learn(batch)
         if not self.buffer:  # none, or an empty one
@@ -378,7 +378,7 @@ class MAPPOTeam(AgentTeam):
         return RolloutBatch(**flat, steps=len(f) if c.recurrent else 1)
 
     def rollout_values(self, observations: str, states: str, where: Tensor | None = None) -> Tensor:
-        """Critic outputs for the stored chunk, (T, E, N), or for its rows ``where`` (T, E), (rows, N)."""
+        """Critic outputs for the stored chunk, (T, E, N), or for its rows `where` (T, E), (rows, N)."""
         seen = self.buffer[observations]
         extra = self.buffer[states] if self.config.state_size else None
         if where is not None:
@@ -395,7 +395,7 @@ class MAPPOTeam(AgentTeam):
         return outputs[0] if self.config.share_parameters else outputs.squeeze(-1).T
 
     def losses(self, batch: RolloutBatch, active: Tensor) -> dict[str, Tensor]:
-        """Policy, value and entropy terms over the agents marked in ``active`` (B, N), and how far the policy moved."""
+        """Policy, value and entropy terms over the agents marked in `active` (B, N), and how far the policy moved."""
         c = self.config
         inputs = self.agent_inputs(batch.observations, self.recall(batch, self.gru))  # (N, B, in)
         outputs = self.networks["actor"](inputs).transpose(0, 1)  # (B, N, out)
@@ -449,11 +449,11 @@ def create_mappo_agents(
     """Create a team of MAPPO agents.
 
     Args:
-        state_dim: size of one agent's local observation (``env.observation_space_size``).
-        action_dim: number of discrete actions or of continuous dimensions (``env.action_space_size``).
-        num_agents: number of agents (``env.num_agents``).
-        config: dictionary of ``MAPPOConfig`` keys.
-        device: "cpu", "cuda", "auto", ...; ``devices`` gives each agent its own.
+        state_dim: size of one agent's local observation (`env.observation_space_size`).
+        action_dim: number of discrete actions or of continuous dimensions (`env.action_space_size`).
+        num_agents: number of agents (`env.num_agents`).
+        config: dictionary of `MAPPOConfig` keys.
+        device: "cpu", "cuda", "auto", ...; `devices` gives each agent its own.
 
     Raises:
         ValueError: a size, key, value or device that cannot be.

@@ -1,7 +1,7 @@
-"""``StackedMLP``: n independent multilayer perceptrons evaluated together.
+"""`StackedMLP`: n independent multilayer perceptrons evaluated together.
 
 The networks of this field are tiny (64 x 64), so time goes into *calling* kernels and not into arithmetic. A team's n
-actors therefore live in one stack with weights of shape (n, in, out) and one ``torch.baddbmm`` a layer serves them all:
+actors therefore live in one stack with weights of shape (n, in, out) and one `torch.baddbmm` a layer serves them all:
 about six times faster than a loop over agents, with the same numbers.
 
 Shapes: N agents (or members), B batch.
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 
 class StackedMLP:
-    """``members`` MLPs of the same sizes, with separate parameters.
+    """`members` MLPs of the same sizes, with separate parameters.
 
-    All parameters are windows into one vector ``flat``, and all gradients into ``flat.grad``, so that an optimizer
+    All parameters are windows into one vector `flat`, and all gradients into `flat.grad`, so that an optimizer
     step, a target update and a checkpoint are each one operation on one tensor.
 
     Args:
         members: number of networks n; 1 when the agents share parameters.
-        sizes: widths from input to output, such as ``(14, 64, 64, 1)``.
+        sizes: widths from input to output, such as `(14, 64, 64, 1)`.
         generator: source of the random initial weights.
         output_gain: factor on the last layer's initial weights (0.01 makes a nearly uniform first policy).
         activation: between layers; the output is linear.
@@ -64,7 +64,7 @@ class StackedMLP:
             _fill_orthogonal(weight, output_gain if last else math.sqrt(2.0), generator)
 
     def by_member(self, vector: Tensor) -> list[Tensor]:
-        """Windows (members, k) into a vector laid out like ``flat``: row i of each belongs to member i."""
+        """Windows (members, k) into a vector laid out like `flat`: row i of each belongs to member i."""
         return [window.view(self.members, -1) for window in vector.split(self.counts)]
 
     def gradient_norms(self) -> Tensor:
@@ -72,12 +72,12 @@ class StackedMLP:
         return torch.stack([rows.norm(dim=1) for rows in self.by_member(self.flat.grad)]).norm(dim=0)
 
     def scale_gradients(self, factors: Tensor) -> None:
-        """Multiply member i's gradient by ``factors[i]``, (members,)."""
+        """Multiply member i's gradient by `factors[i]`, (members,)."""
         for rows in self.by_member(self.flat.grad):
             rows.mul_(factors.unsqueeze(1))
 
     def __call__(self, inputs: Tensor, frozen: bool = False) -> Tensor:
-        """Apply member k to ``inputs[k]``.
+        """Apply member k to `inputs[k]`.
 
         Args:
             inputs: (n, B, in). With one member, (N, B, in) is read as N agents that share it; with n members,
@@ -101,7 +101,7 @@ class StackedMLP:
         return hidden
 
     def member(self, index: int, inputs: Tensor) -> Tensor:
-        """What member ``index`` alone answers: (B, in) -> (B, out). This is all that an executing agent needs."""
+        """What member `index` alone answers: (B, in) -> (B, out). This is all that an executing agent needs."""
         index = 0 if self.members == 1 else index
         hidden = inputs.unsqueeze(0)
         for position, (weight, bias) in enumerate(self.layers):
@@ -117,12 +117,12 @@ class StackedMLP:
         return self
 
     def stacks(self) -> list[StackedMLP]:
-        """The stacks this network is made of: itself. ``SpreadMLP`` has one a device."""
+        """The stacks this network is made of: itself. `SpreadMLP` has one a device."""
         return [self]
 
 
 class SpreadMLP:
-    """The members of one ``StackedMLP`` spread over several devices: a stack a device, a loop over devices only.
+    """The members of one `StackedMLP` spread over several devices: a stack a device, a loop over devices only.
 
     Takes and returns tensors on the first device, so that an algorithm does not notice.
 
@@ -147,7 +147,7 @@ class SpreadMLP:
         self.members, self.sizes = len(devices), tuple(sizes)
 
     def __call__(self, inputs: Tensor, frozen: bool = False) -> Tensor:
-        """As ``StackedMLP``'s call; slices travel to their device and the answers come back."""
+        """As `StackedMLP`'s call; slices travel to their device and the answers come back."""
         home, inputs = inputs.device, inputs.expand(self.members, -1, -1)
         answers = [
             part(inputs[rows].to(own), frozen).to(home)
@@ -156,7 +156,7 @@ class SpreadMLP:
         return torch.cat(answers)[self.restore]
 
     def member(self, index: int, inputs: Tensor) -> Tensor:
-        """As ``StackedMLP.member``, computed where the member lives."""
+        """As `StackedMLP.member`, computed where the member lives."""
         for part, rows, own in zip(self.parts, self.rows, self.devices, strict=True):
             if index in rows:
                 return part.member(rows.index(index), inputs.to(own)).to(inputs.device)
@@ -176,9 +176,9 @@ class SpreadMLP:
 def make_stack(
     members: int, sizes: Sequence[int], generator: torch.Generator, devices: Sequence[torch.device], **options
 ) -> StackedMLP | SpreadMLP:
-    """A ``StackedMLP`` on ``devices[0]``, or a ``SpreadMLP`` when the members are given to different devices.
+    """A `StackedMLP` on `devices[0]`, or a `SpreadMLP` when the members are given to different devices.
 
-    ``members`` may be a multiple of ``len(devices)`` (twin critics): member k then lives with agent k modulo n.
+    `members` may be a multiple of `len(devices)` (twin critics): member k then lives with agent k modulo n.
     """
     if members == 1 or len(set(devices)) == 1:
         return StackedMLP(members, sizes, generator, device=devices[0], **options)
@@ -186,12 +186,12 @@ def make_stack(
 
 
 class StackedGRU:
-    """``members`` gated recurrent units (Cho et al. 2014, arXiv 1406.1078): a memory of H numbers that a step rewrites.
+    """`members` gated recurrent units (Cho et al. 2014, arXiv 1406.1078): a memory of H numbers that a step rewrites.
 
     Two one-layer stacks, since networks are saved, spread over devices and shared as stacks.
 
     Args:
-        members, generator, devices: as for ``make_stack``.
+        members, generator, devices: as for `make_stack`.
         inputs: width of what is read each step.
         width: size H of the memory.
     """
@@ -223,7 +223,7 @@ class StackedGRU:
         return torch.stack(memories, dim=1)
 
     def member(self, index: int, inputs: Tensor, memory: Tensor) -> Tensor:
-        """One step of member ``index`` alone: (B, in) and (B, H) -> (B, H)."""
+        """One step of member `index` alone: (B, in) and (B, H) -> (B, H)."""
         return _gated(self.reads.member(index, inputs), self.recalls.member(index, memory), memory)
 
 
@@ -236,7 +236,7 @@ def _gated(read: Tensor, recalled: Tensor, memory: Tensor) -> Tensor:
 
 
 def _fill_orthogonal(weight: Tensor, gain: float, generator: torch.Generator) -> None:
-    """Fill each member's (in, out) matrix with orthogonal columns times ``gain`` (Saxe et al. 2014)."""
+    """Fill each member's (in, out) matrix with orthogonal columns times `gain` (Saxe et al. 2014)."""
     with torch.no_grad():
         for matrix in weight:  # at construction only
             fresh = torch.empty(matrix.shape, device=generator.device)

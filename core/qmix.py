@@ -5,7 +5,7 @@ chosen actions into one Q_tot, with weights that the global state decides and th
 raises an agent's own utility cannot lower Q_tot, and the best joint action is the *tuple* of each agent's own best
 action. The utilities are trained end to end, through the mixer, from the team's one reward.
 
-Departures from the paper, each stated again where it happens: feed-forward utilities, unless ``recurrent``; transitions
+Departures from the paper, each stated again where it happens: feed-forward utilities, unless `recurrent`; transitions
 (or sequences, which begin with the memory of acting time) are replayed instead of whole episodes; targets move softly;
 continuous actions are split into levels.
 
@@ -130,7 +130,7 @@ class QMIXAgent(BaseAgent):
     def select_action(
         self, observation: np.ndarray, training: bool = False, action_mask: np.ndarray | None = None
     ) -> Any:
-        """See ``BaseAgent.select_action``."""
+        """See `BaseAgent.select_action`."""
         team = self.team
         with torch.no_grad():
             outputs = team.networks["utility"].member(self.index, team.own_inputs(self.index, observation))
@@ -288,7 +288,7 @@ class QMIXTeam(AgentTeam):
         return memory, gru(self.agent_inputs(batch.next_observations).unsqueeze(1), memory).squeeze(1)
 
     def copy_to_targets(self, tau: float) -> None:
-        """Move the target utilities and the target mixer towards the online ones by ``tau``; 1 copies."""
+        """Move the target utilities and the target mixer towards the online ones by `tau`; 1 copies."""
         for name in self.learnt:
             targets = [stack.flat for stack in self.networks[f"{name}_target"].stacks()]
             if targets:
@@ -322,11 +322,11 @@ def create_qmix_agents(
     """Create a team of QMIX agents.
 
     Args:
-        state_dim: size of one agent's local observation (``env.observation_space_size``).
-        action_dim: number of discrete actions or of continuous dimensions (``env.action_space_size``).
-        num_agents: number of agents (``env.num_agents``).
-        config: dictionary of ``QMIXConfig`` keys.
-        device: "cpu", "cuda", "auto", ...; ``devices`` gives each agent its own.
+        state_dim: size of one agent's local observation (`env.observation_space_size`).
+        action_dim: number of discrete actions or of continuous dimensions (`env.action_space_size`).
+        num_agents: number of agents (`env.num_agents`).
+        config: dictionary of `QMIXConfig` keys.
+        device: "cpu", "cuda", "auto", ...; `devices` gives each agent its own.
 
     Raises:
         ValueError: a size, key, value or device that cannot be.

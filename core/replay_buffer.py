@@ -1,7 +1,7 @@
 """Where experience waits to be learnt from.
 
-``ReplayBuffer`` keeps joint transitions for the off-policy algorithms: one row holds what *all* agents saw at one
-instant, so that a sample has one time index for all of them. ``RolloutBuffer`` keeps a time-major chunk of steps for
+`ReplayBuffer` keeps joint transitions for the off-policy algorithms: one row holds what *all* agents saw at one
+instant, so that a sample has one time index for all of them. `RolloutBuffer` keeps a time-major chunk of steps for
 the on-policy algorithm and forgets it after learning.
 
 Shapes: B batch, T time, E environments, N agents, O observation, A action, S state.
@@ -40,12 +40,12 @@ class Batch:
 
 
 class ReplayBuffer:
-    """The latest ``capacity`` joint transitions, sampled uniformly (Lin 1992; Mnih et al. 2015).
+    """The latest `capacity` joint transitions, sampled uniformly (Lin 1992; Mnih et al. 2015).
 
     The E rows of one step lie side by side, so the step after row j of the same environment is row j + E.
 
     Args:
-        capacity: transitions kept; rounded down to a multiple of ``num_envs``.
+        capacity: transitions kept; rounded down to a multiple of `num_envs`.
         num_envs: environments E that run side by side.
         device: where the tensors live.
     """
@@ -96,12 +96,12 @@ class ReplayBuffer:
     def sample(
         self, batch_size: int, generator: torch.Generator, gamma: float = 0.99, n_steps: int = 1, pairs: bool = False
     ) -> Batch:
-        """Draw ``batch_size`` rows with replacement, among those in which somebody is active.
+        """Draw `batch_size` rows with replacement, among those in which somebody is active.
 
-        Rewards are summed over up to ``n_steps`` steps; the sum stops early where an episode ends and at the newest
-        row, and ``discounts`` says how far it came (Sutton 1988).
+        Rewards are summed over up to `n_steps` steps; the sum stops early where an episode ends and at the newest
+        row, and `discounts` says how far it came (Sutton 1988).
 
-        With ``pairs``, ``batch_size`` / 2 pairs are drawn instead: the same step of the environments 2k and 2k + 1, in
+        With `pairs`, `batch_size` / 2 pairs are drawn instead: the same step of the environments 2k and 2k + 1, in
         the first and in the second half of the batch. Both must be active; of an odd number of environments the last
         is left out.
         """
@@ -137,7 +137,7 @@ class ReplayBuffer:
         return first[active[first] & active[first + 1]]
 
     def sample_sequences(self, count: int, steps: int, generator: torch.Generator, gamma: float = 0.99) -> Batch:
-        """Draw ``count`` sequences of T = ``steps`` steps, or of all there are, each of one environment.
+        """Draw `count` sequences of T = `steps` steps, or of all there are, each of one environment.
 
         Rows are (T, count) in order. A sequence may run on into the environment's next episode.
         """
@@ -151,7 +151,7 @@ class ReplayBuffer:
         return self._batch(rows, rows, rewards=self.fields["rewards"][rows], discounts=discounts, steps=steps)
 
     def _batch(self, rows: Tensor, last: Tensor, **values: Any) -> Batch:
-        """What was before ``rows``, and what came after ``last``. (B,) each."""
+        """What was before `rows`, and what came after `last`. (B,) each."""
         now = ("observations", "actions", "active", "states", "action_masks", "memories")
         later = ("next_observations", "terminated", "next_states", "next_action_masks")
         picked = {name: self.fields[name][rows] for name in now if name in self.fields}
@@ -171,7 +171,7 @@ class ReplayBuffer:
         return sizes | {"fields": fields}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where ``state_dict`` was taken.
+        """Continue exactly where `state_dict` was taken.
 
         Raises:
             ValueError: what was saved is of another capacity, so its rows would be replaced at other times.
@@ -211,7 +211,7 @@ class RolloutBuffer:
 
     def add(self, transition: Transition, **acting: Tensor) -> None:
         """Store one step, with what the policy alone knew when it acted (such as log-probabilities)."""
-        unused = ("actions", "next_action_masks")  # the policy's own form of the actions comes in ``acting``
+        unused = ("actions", "next_action_masks")  # the policy's own form of the actions comes in `acting`
         values = {name: v for name, v in vars(transition).items() if v is not None and name not in unused}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in values.items()} | acting
         if not self.fields:
@@ -239,7 +239,7 @@ class RolloutBuffer:
         return {"num_envs": self.num_envs, "position": self.position, "fields": fields}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where ``state_dict`` was taken."""
+        """Continue exactly where `state_dict` was taken."""
         self.position, self.fields = state["position"], {}
         for name, saved in state["fields"].items():
             self.fields[name] = torch.zeros((self.length, *saved.shape[1:]), dtype=saved.dtype, device=self.device)

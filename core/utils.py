@@ -1,4 +1,4 @@
-"""What two or more files of ``core`` call. Nothing here decides anything about learning."""
+"""What two or more files of `core` call. Nothing here decides anything about learning."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """Return the ``torch.device`` meant by ``None``, ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    """Return the `torch.device` meant by `None`, `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`.
 
-    ``None`` means the CPU, which is the faster choice for networks of this size; ``"auto"`` takes CUDA when there
+    `None` means the CPU, which is the faster choice for networks of this size; `"auto"` takes CUDA when there
     is one.
 
     Raises:
@@ -46,7 +46,7 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def global_generators_kept() -> Iterator[None]:
-    """Whatever is drawn inside, the generators that ``seed_everything`` seeds go on as if it had not been."""
+    """Whatever is drawn inside, the generators that `seed_everything` seeds go on as if it had not been."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -63,7 +63,7 @@ def soft_update(targets: Iterable[Tensor], sources: Iterable[Tensor], tau: float
 
 
 def masked_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean of ``values`` over the entries whose weight is not zero; 0 where there is none. Same shapes -> scalar."""
+    """Mean of `values` over the entries whose weight is not zero; 0 where there is none. Same shapes -> scalar."""
     return (values * weights).sum() / weights.sum().clamp(min=1.0)
 
 
@@ -73,7 +73,7 @@ def mask_logits(logits: Tensor, masks: Tensor | None) -> Tensor:
 
 
 def gumbel_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise: ``argmax(logits + noise)`` is a draw from ``softmax(logits)`` (Gumbel 1954)."""
+    """Standard Gumbel noise: `argmax(logits + noise)` is a draw from `softmax(logits)` (Gumbel 1954)."""
     uniform = torch.rand(shape, generator=generator, device=generator.device)
     return -torch.log(-torch.log(uniform.clamp(1e-20, 1.0 - 1e-7)))
 
@@ -85,7 +85,7 @@ def mean_of(dicts: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def write_atomically(payload: object, path: str | os.PathLike) -> None:
-    """``torch.save`` to a temporary neighbour, flush it to the disk, then rename: a reader sees old or new, never half.
+    """`torch.save` to a temporary neighbour, flush it to the disk, then rename: a reader sees old or new, never half.
 
     Raises:
         OSError: the folder does not exist or cannot be written.

@@ -3,8 +3,8 @@
     python docs/figures.py                # about ten seconds -> docs/images/*.png and *.csv
     python docs/figures.py factorisation  # one of them: factorisation, clipping, exploration, queues, before_after
 
-Only ``queues`` is random; it plays the banking environment on 256 episodes with the evaluation seeds 10000, 10001, ...
-``before_after`` is the picture of README.md; it is drawn from docs/results/comparison.csv, which
+Only `queues` is random; it plays the banking environment on 256 episodes with the evaluation seeds 10000, 10001, ...
+`before_after` is the picture of README.md; it is drawn from docs/results/comparison.csv, which
 tests/benchmarks/comparison.py makes. The picture of section 8 has a script of its own: tests/benchmarks/scaling.py.
 """
 
@@ -133,8 +133,15 @@ def factorisation() -> None:
         best = np.unravel_index(table.argmax(), table.shape)
         for cell, value in np.ndenumerate(table):
             dark = value < -8
-            axis.text(cell[1], cell[0], f"{value:.1f}", ha="center", va="center", color="white" if dark else "black",
-                      fontweight="bold" if cell == best else "normal")  # fmt: skip
+            axis.text(
+                cell[1],
+                cell[0],
+                f"{value:.1f}",
+                ha="center",
+                va="center",
+                color="white" if dark else "black",
+                fontweight="bold" if cell == best else "normal",
+            )
         axis.add_patch(plt.Rectangle((best[1] - 0.47, best[0] - 0.47), 0.94, 0.94, fill=False, color="black", lw=2.5))
         title = f"{name}\nsquared error {error:.0f}, plays {payoff[best]:.0f}" if error else name
         axis.set_title(title, fontsize=10)
@@ -181,8 +188,14 @@ def exploration(sd: float = 1.0) -> None:
         axis.set(title=f"greedy action {greedy}", xlabel="explored action", ylim=(0, None))
         rows += [(greedy, round(a, 3), round(b, 4), round(c, 4)) for a, b, c in zip(grid, before, after, strict=True)]
     axes[0].set_ylabel("density")
-    axes[0].annotate("and a spike\nof 40 % at 0", (0.0, 2.0), (0.3, 8.0), fontsize=8, color=GREY,
-                     arrowprops={"arrowstyle": "->", "color": ORANGE})  # fmt: skip
+    axes[0].annotate(
+        "and a spike\nof 40 % at 0",
+        (0.0, 2.0),
+        (0.3, 8.0),
+        fontsize=8,
+        color=GREY,
+        arrowprops={"arrowstyle": "->", "color": ORANGE},
+    )
     axes[-1].set_ylim(0, 2.9)
     axes[-1].legend(fontsize=8, loc="upper left")
     write("exploration", ("greedy", "action", "density_before_sigmoid", "density_after_without_spikes"), rows)
@@ -220,8 +233,11 @@ def queues(episodes: int = 256) -> None:
     for c, colour in enumerate((BLUE, GREEN, ORANGE)):
         axis.plot(seconds, workloads[:, c], color=colour, lw=2, label=k.channel_names[c])
     axis.plot(seconds, by_hand, "--", color=GREY, label=f"by hand: +{growth:.0f} ms of work a second")
-    axis.set(xlabel="seconds into the episode", ylabel="work waiting, ms",
-             title=f"Uniform random routing: mean of {episodes} episodes, mean latency {latency:.0f} ms")  # fmt: skip
+    axis.set(
+        xlabel="seconds into the episode",
+        ylabel="work waiting, ms",
+        title=f"Uniform random routing: mean of {episodes} episodes, mean latency {latency:.0f} ms",
+    )
     axis.legend(fontsize=9)
     names = ("seconds", *(f"workload_ms_{name}" for name in k.channel_names), "by_hand_ms")
     rows = np.column_stack([seconds, workloads, by_hand]).round(3).tolist()
@@ -243,16 +259,20 @@ def before_after() -> None:
     table = table[table["difficulty"] == "medium"]
     seeds = table[table["policy"].isin(["maddpg", "mappo"])].groupby("problem")["training_seed"].nunique().to_dict()
     retail = {
-        "before training": "untrained maddpg", "MADDPG": "maddpg",
+        "before training": "untrained maddpg",
+        "MADDPG": "maddpg",
         "base-stock, newsvendor": "rule: base-stock, newsvendor",
         "base-stock, tuned": "rule: base-stock, tuned jointly",
         "adaptive base-stock, tuned": "rule: adaptive base-stock, tuned jointly",
-    }  # fmt: skip
+    }
     banking = {
-        "before training": "untrained mappo", "MAPPO": "mappo", "round robin": "rule: round robin",
-        "size threshold, tuned": "rule: size threshold", "join shortest queue": "rule: join shortest queue, own",
+        "before training": "untrained mappo",
+        "MAPPO": "mappo",
+        "round robin": "rule: round robin",
+        "size threshold, tuned": "rule: size threshold",
+        "join shortest queue": "rule: join shortest queue, own",
         "local index, tuned": "rule: local index",
-    }  # fmt: skip
+    }
     panels = (
         ("retail", retail, "total_cost", "Inventory", "cost of 30 days, $", "{:.0f}"),
         ("banking", banking, "latency_ms", "Routing", "mean latency, ms", "{:.0f}"),

@@ -251,8 +251,14 @@ def tune(
     found: dict[str, dict[str, np.ndarray]] = {"newsvendor": up_to}
     for key, (env, team, start) in plans.items():
         spread = {name: 0.5 * values for name, values in start.items()}
-        found[key] = cross_entropy(judge(env, team), start, spread, population=population, iterations=iterations,
-                                   rng=np.random.default_rng(seed))  # fmt: skip
+        found[key] = cross_entropy(
+            judge(env, team),
+            start,
+            spread,
+            population=population,
+            iterations=iterations,
+            rng=np.random.default_rng(seed),
+        )
         report(f"{difficulty}: {RULES[key]}: {judge(joint, True)(found[key])[0]:.2f} on the tuning seeds")
     return {
         key: {name: [round(float(v), 4) for v in values] for name, values in parameters.items()}
@@ -289,16 +295,23 @@ def evaluation_rows(difficulty: str, episodes: int, bound_episodes: int = 0) -> 
 def _row(name: str, cost: np.ndarray, unmet: np.ndarray, demand: np.ndarray) -> dict[str, Any]:
     ratio, width = unmet.sum() / demand.sum(), 1.96 / np.sqrt(len(cost))
     return {
-        "policy": name, "episodes": len(cost), "total_cost": cost.mean(), "total_cost_ci95": width * cost.std(ddof=1),
+        "policy": name,
+        "episodes": len(cost),
+        "total_cost": cost.mean(),
+        "total_cost_ci95": width * cost.std(ddof=1),
         "stockout_percent": 100 * ratio,
         "stockout_percent_ci95": 100 * width * (unmet - ratio * demand).std(ddof=1) / demand.mean(),
-    }  # fmt: skip
+    }
 
 
 def _tune_and_store(difficulty: str, arguments: argparse.Namespace) -> None:
     stored = json.loads(TUNED_FILE.read_text(encoding="utf-8")) if TUNED_FILE.exists() else {}
-    options = dict(episodes=arguments.tuning_episodes, population=arguments.population,
-                   iterations=arguments.iterations, seed=arguments.seed)  # fmt: skip
+    options = dict(
+        episodes=arguments.tuning_episodes,
+        population=arguments.population,
+        iterations=arguments.iterations,
+        seed=arguments.seed,
+    )
     parameters = tune(difficulty, **options, report=lambda line: print(line, flush=True))
     flags = " ".join(f"--{name.replace('episodes', 'tuning-episodes')} {value}" for name, value in options.items())
     stored[difficulty] = {
@@ -315,8 +328,9 @@ def _tune_and_store(difficulty: str, arguments: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     several = dict(nargs="*", choices=list(DIFFICULTIES), metavar="DIFFICULTY")
     parser.add_argument("--tune", **several, help="tune the rules and store them (no name: all difficulties)")
     parser.add_argument("--evaluate", **several, help="print the table (no name: all difficulties)")
@@ -338,8 +352,10 @@ def main(argv: list[str] | None = None) -> int:
     for difficulty in [] if arguments.evaluate is None else arguments.evaluate or DIFFICULTIES:
         rows += evaluation_rows(difficulty, arguments.episodes, arguments.bound_episodes)
     for row in rows:
-        print(f"{row['difficulty']:7}{row['policy']:36}{row['total_cost']:7.1f} ± {row['total_cost_ci95']:.1f}"
-              f"{row['stockout_percent']:8.2f} ± {row['stockout_percent_ci95']:.2f} %")  # fmt: skip
+        print(
+            f"{row['difficulty']:7}{row['policy']:36}{row['total_cost']:7.1f} ± {row['total_cost_ci95']:.1f}"
+            f"{row['stockout_percent']:8.2f} ± {row['stockout_percent_ci95']:.2f} %"
+        )
     if arguments.out and rows:
         with open(arguments.out, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))

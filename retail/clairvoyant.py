@@ -32,20 +32,33 @@ def clairvoyant_bound(env: MultiWarehouseEnv, copy: int = 0) -> dict[str, float]
 
     each = np.ones((horizon, n))
     lane = c.lane_limit * each
-    limits = dict(order=each * np.asarray(c.order_limit, dtype=float), returned=np.inf * each, sold=episode.demand,
-                  from_next=lane, from_previous=lane, left=np.inf * each)  # fmt: skip
+    limits = dict(
+        order=each * np.asarray(c.order_limit, dtype=float),
+        returned=np.inf * each,
+        sold=episode.demand,
+        from_next=lane,
+        from_previous=lane,
+        left=np.inf * each,
+    )
     served = c.transfer_cost - c.stockout_cost
-    prices = dict(order=0.0, returned=c.return_cost, sold=-c.stockout_cost, from_next=served, from_previous=served,
-                  left=c.holding_cost)  # fmt: skip
+    prices = dict(
+        order=0.0,
+        returned=c.return_cost,
+        sold=-c.stockout_cost,
+        from_next=served,
+        from_previous=served,
+        left=c.holding_cost,
+    )
     upper = np.concatenate([limits[name].ravel() for name in _BLOCKS])
     result = linprog(
         np.repeat([prices[name] for name in _BLOCKS], horizon * n),
-        A_eq=matrices["balance"], b_eq=(start + fixed).ravel(),
+        A_eq=matrices["balance"],
+        b_eq=(start + fixed).ravel(),
         A_ub=matrices["limits"],
-        b_ub=np.concatenate([episode.demand.ravel(), fixed.ravel(), (storage - start - fixed).ravel(),
-                             episode.supply]),
-        bounds=np.stack([np.zeros_like(upper), upper], axis=1), method="highs",
-    )  # fmt: skip
+        b_ub=np.concatenate([episode.demand.ravel(), fixed.ravel(), (storage - start - fixed).ravel(), episode.supply]),
+        bounds=np.stack([np.zeros_like(upper), upper], axis=1),
+        method="highs",
+    )
     if result.status != 0:
         raise RuntimeError(f"the linear programme of the clairvoyant bound failed: {result.message}")
     values = dict(zip(_BLOCKS, result.x.reshape(len(_BLOCKS), -1), strict=True))
@@ -75,10 +88,13 @@ def _bound_matrices(horizon: int, n: int, lead_times: tuple[int, ...]) -> dict[s
     supply = sparse.kron(sparse.identity(horizon), np.ones((1, n)))  # (T, T·N): orders of a period
     # left = left before + arrives - returned - sold - given away
     balance = sparse.hstack([-arrives, one, one, gives_to_previous, gives_to_next, one - before], format="csr")
-    limits = sparse.bmat([
-        [none, none, one, one, one, none],  # served <= demand
-        [-arrives, one, none, none, none, none],  # only what arrives can be sent back
-        [arrives, -one, none, none, none, before],  # fits into the storage
-        [supply, *[sparse.csr_matrix((horizon, size))] * 5],
-    ], format="csr")  # fmt: skip
+    limits = sparse.bmat(
+        [
+            [none, none, one, one, one, none],  # served <= demand
+            [-arrives, one, none, none, none, none],  # only what arrives can be sent back
+            [arrives, -one, none, none, none, before],  # fits into the storage
+            [supply, *[sparse.csr_matrix((horizon, size))] * 5],
+        ],
+        format="csr",
+    )
     return {"balance": balance, "limits": limits}

@@ -88,16 +88,31 @@ def _check(c: RetailConstants) -> None:
         need(numbers(name).shape in ((), means.shape), name, per_warehouse)
         need(np.all(numbers(name) > 0), name, "must be > 0")
     need(np.all(numbers("lead_times") % 1 == 0), "lead_times", "give whole numbers of periods >= 1")
-    for name in ("supplier_capacity", "lane_limit", "stockout_cost", "transfer_cost", "return_cost", "holding_cost",
-                 "mix_sd", "level_sd", "season_amplitude", "demand_cv", "average_weight", "team_reward_weight",
-                 "regime_redraw"):  # fmt: skip
+    for name in (
+        "supplier_capacity",
+        "lane_limit",
+        "stockout_cost",
+        "transfer_cost",
+        "return_cost",
+        "holding_cost",
+        "mix_sd",
+        "level_sd",
+        "season_amplitude",
+        "demand_cv",
+        "average_weight",
+        "team_reward_weight",
+        "regime_redraw",
+    ):
         need(numbers(name).ndim == 0 and numbers(name) >= 0, name, "give one number >= 0")
     for name in ("team_reward_weight", "regime_redraw", "season_amplitude", "average_weight"):
         need(numbers(name) <= 1, name, "must lie in [0, 1]")
     need(c.demand_cv > 0, "demand_cv", "must be > 0")
     factors, chances = numbers("regime_factors"), numbers("regime_probabilities")
     need(factors.ndim == 1 and np.all(factors > 0), "regime_factors", "give one factor > 0 a regime")
-    need(chances.shape == factors.shape and np.all(chances >= 0) and np.isclose(chances.sum(), 1.0),
-         "regime_probabilities", f"give {factors.size} probabilities that sum to 1, one a regime factor")  # fmt: skip
+    need(
+        chances.shape == factors.shape and np.all(chances >= 0) and np.isclose(chances.sum(), 1.0),
+        "regime_probabilities",
+        f"give {factors.size} probabilities that sum to 1, one a regime factor",
+    )
     low_high = numbers("start_range")
     need(low_high.shape == (2,) and 0 <= low_high[0] <= low_high[1], "start_range", "give 0 <= low <= high")

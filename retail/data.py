@@ -28,7 +28,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
-from core.experiment.csv_table import (  # noqa: E402
+from core.experiment.reporting.csv_table import (  # noqa: E402
     Complaints,
     Table,
     counted,
@@ -105,8 +105,10 @@ def _load(path: Path, stamps: tuple) -> Sales:  # the stamps make a changed file
     column, warehouses = names[rows].factorize()  # in the order of the file: neighbours are neighbours in the ring
     warehouses = warehouses.to_numpy(str)
     if len(warehouses) < 2:
-        raise ValueError(f"{path}: only the warehouse {str(warehouses[0])!r} was found; give two or more, by name in "
-                         "the column warehouse (one alone has nobody to share with)")  # fmt: skip
+        raise ValueError(
+            f"{path}: only the warehouse {str(warehouses[0])!r} was found; give two or more, by name in "
+            "the column warehouse (one alone has nobody to share with)"
+        )
     first, matrix, more = _matrix(dates[rows].dt.normalize(), column, units[rows], len(warehouses), days)
     training = _split(path, len(matrix), days)
     return _fitted(path, len(table), warehouses, first, days, matrix, training, notes + more)
@@ -133,8 +135,10 @@ def _spacing(table: Table, dates: Any, complaints: Complaints) -> int:
     closest = int(gaps.min()) if len(gaps) else 0
     if closest != days:
         found = f"dates {closest} days apart" if closest else "a single date"
-        raise ValueError(f"{table.path}: {found} were found, neither days nor weeks; add the sales up by day, or by "
-                         "week with the first day of the week as the date")  # fmt: skip
+        raise ValueError(
+            f"{table.path}: {found} were found, neither days nor weeks; add the sales up by day, or by "
+            "week with the first day of the week as the date"
+        )
     return days
 
 
@@ -151,12 +155,14 @@ def _without_repeats(table: Table, dates: Any, names: Any) -> tuple[np.ndarray, 
         notes.append(f"ignored columns: {some(table.ignored)} (one item is planned: a file of several is added up)")
     rows = np.ones(len(table), bool)
     if (again & ~table.repeats).any() or again.mean() > REPEATED:
-        notes.append(f"a list of sales: {counted(int(again.sum()), 'row')} added to another of the same date and "
-                     "warehouse")  # fmt: skip
+        notes.append(
+            f"a list of sales: {counted(int(again.sum()), 'row')} added to another of the same date and warehouse"
+        )
     elif again.any():
         rows = ~again
-        notes.append(f"duplicates: {counted(int(again.sum()), 'repeated line')} dropped "
-                     f"(line {some(table.lines[again])})")  # fmt: skip
+        notes.append(
+            f"duplicates: {counted(int(again.sum()), 'repeated line')} dropped (line {some(table.lines[again])})"
+        )
     return rows, notes
 
 
@@ -193,8 +199,10 @@ def _split(path: Path, periods: int, days: int) -> int:
     test = max(int(periods * TEST_SHARE), horizon)
     if periods - test < TRAINING_EPISODES * horizon:
         least = (TRAINING_EPISODES + 1) * horizon
-        raise ValueError(f"{path}: {counted(periods, word)} were found, too little data; give at least {least} {word}s "
-                         f"(an episode has {horizon}; the newest part is kept for the test)")  # fmt: skip
+        raise ValueError(
+            f"{path}: {counted(periods, word)} were found, too little data; give at least {least} {word}s "
+            f"(an episode has {horizon}; the newest part is kept for the test)"
+        )
     return periods - test
 
 
@@ -208,8 +216,10 @@ def _fitted(path, rows, warehouses, first, days, matrix, training, notes) -> Sal
         notes = [*notes, f"dropped: {some(warehouses[~sold])}, which sold nothing in the training part"]
         warehouses, matrix = warehouses[sold], matrix[:, sold]
     if len(warehouses) < 2:
-        raise ValueError(f"{path}: {counted(len(warehouses), 'warehouse')} sold anything in the training part (the "
-                         "older three quarters); give two or more that did")  # fmt: skip
+        raise ValueError(
+            f"{path}: {counted(len(warehouses), 'warehouse')} sold anything in the training part (the "
+            "older three quarters); give two or more that did"
+        )
     names = tuple(map(str, warehouses))
     fitted = fit_constants(matrix[:training], days)
     known = _known_constants(_known_path(path), names, fitted)
@@ -233,15 +243,16 @@ def fit_constants(units: np.ndarray, days: int = 1) -> dict[str, Any]:
     return {
         "horizon": HORIZON[days],
         "mean_demand": means.tolist(),
-        "order_limit": np.maximum(default.order_limit * len(default.mean_demand) / total * means,
-                                  units.max(axis=0)).tolist(),
+        "order_limit": np.maximum(
+            default.order_limit * len(default.mean_demand) / total * means, units.max(axis=0)
+        ).tolist(),
         "supplier_capacity": default.supplier_capacity / total * float(means.sum()),
         "storage": np.maximum(float(np.sum(default.storage)) / total * means, pairs.max(axis=0)).tolist(),
         "lane_limit": default.lane_limit * len(default.mean_demand) / total * float(means.mean()),
         "lead_times": [1] * len(means),
         "holding_cost": default.holding_cost * days,
         "average_weight": _best_average_weight(units, means),
-    }  # fmt: skip
+    }
 
 
 def _best_average_weight(units: np.ndarray, means: np.ndarray) -> float:
@@ -290,18 +301,27 @@ def data_report(sales: Sales) -> str:
     c, word, training = sales.constants, PERIOD[sales.days], sales.training
     test, last = len(sales.units) - training, len(sales.units)
     lines = [f"Data report: {sales.path}"]
-    lines += [f"  {counted(sales.rows, 'row')}, {sales.day(0)} to {sales.day(last - 1)}: {counted(last, word)}, "
-              f"{counted(len(sales.warehouses), 'warehouse')}, {sales.units.sum():,.0f} units"]  # fmt: skip
+    lines += [
+        f"  {counted(sales.rows, 'row')}, {sales.day(0)} to {sales.day(last - 1)}: {counted(last, word)}, "
+        f"{counted(len(sales.warehouses), 'warehouse')}, {sales.units.sum():,.0f} units"
+    ]
     lines += [f"  {note}" for note in sales.notes]
-    how = "one period in a row after another" if not blocks_by_default(sales) else (
-        "weeks of the same season put together at random, since it is short")  # fmt: skip
-    lines += [f"  training: {sales.day(0)} to {sales.day(training - 1)} ({counted(training, word)}); episodes of "
-              f"{c['horizon']} {word}s: {how}",
-              f"  test: {sales.day(training)} to {sales.day(last - 1)} ({counted(test, word)}); episodes are "
-              f"consecutive {word}s"]  # fmt: skip
+    how = (
+        "one period in a row after another"
+        if not blocks_by_default(sales)
+        else ("weeks of the same season put together at random, since it is short")
+    )
+    lines += [
+        f"  training: {sales.day(0)} to {sales.day(training - 1)} ({counted(training, word)}); episodes of "
+        f"{c['horizon']} {word}s: {how}",
+        f"  test: {sales.day(training)} to {sales.day(last - 1)} ({counted(test, word)}); episodes are "
+        f"consecutive {word}s",
+    ]
     apart = test // c["horizon"]
-    lines += [f"  The test part holds {counted(apart, 'episode')} without overlap: the intervals in the tables say how"
-              " sure the means over this test period are, not how another period would turn out."]  # fmt: skip
+    lines += [
+        f"  The test part holds {counted(apart, 'episode')} without overlap: the intervals in the tables say how"
+        " sure the means over this test period are, not how another period would turn out."
+    ]
     lines += ["  fitted on the training part (units a " + word + "):", *_warehouse_lines(sales)]
     shown = ("supplier_capacity", "lane_limit", "average_weight", "lead_times", "stockout_cost", "holding_cost")
     defaults = RetailConstants()
@@ -310,13 +330,23 @@ def data_report(sales: Sales) -> str:
     lines += ["  " + "; ".join(f"{name} {_number(value)}" for name, value in words.items())]
     largest = float(sales.part(evaluation=False).max())
     if "supplier_capacity" not in sales.known and largest > c["supplier_capacity"]:
-        lines += [f"  The supplier's capacity is assumed: {c['supplier_capacity']:.3g} a {word} for all warehouses "
-                  f"together, where one alone sold up to {largest:g}. If yours can deliver more, say so."]  # fmt: skip
-    known = f"  known from {_known_path(sales.path).name}: {', '.join(sales.known)}" if sales.known else (
-        f"  Limits, capacity, lead times and costs are assumed, and the results hang on them: put yours into "
-        f"{_known_path(sales.path).name}")  # fmt: skip
-    lines += [known, "  Sales are taken for demand: what an empty shelf could not sell is not in the file. Orders and "
-              "transfers may be parts of a unit."]  # fmt: skip
+        lines += [
+            f"  The supplier's capacity is assumed: {c['supplier_capacity']:.3g} a {word} for all warehouses "
+            f"together, where one alone sold up to {largest:g}. If yours can deliver more, say so."
+        ]
+    known = (
+        f"  known from {_known_path(sales.path).name}: {', '.join(sales.known)}"
+        if sales.known
+        else (
+            f"  Limits, capacity, lead times and costs are assumed, and the results hang on them: put yours into "
+            f"{_known_path(sales.path).name}"
+        )
+    )
+    lines += [
+        known,
+        "  Sales are taken for demand: what an empty shelf could not sell is not in the file. Orders and "
+        "transfers may be parts of a unit.",
+    ]
     return "\n".join(lines)
 
 
@@ -328,8 +358,10 @@ def _warehouse_lines(sales: Sales, most: int = 20) -> list[str]:
     word = PERIOD[sales.days]
     lines = [f"     # {'warehouse':{width}}   mean  {word}s with sales  largest  order limit  storage  mean in test"]
     for i, name in enumerate(sales.warehouses[:most]):
-        lines += [f"   {i + 1:3d} {name:{width}} {units[:, i].mean():6.2f} {100 * (units[:, i] > 0).mean():14.0f} % "
-                  f"{units[:, i].max():8.1f} {limit[i]:12.1f} {storage[i]:8.1f} {test[:, i].mean():13.2f}"]  # fmt: skip
+        lines += [
+            f"   {i + 1:3d} {name:{width}} {units[:, i].mean():6.2f} {100 * (units[:, i] > 0).mean():14.0f} % "
+            f"{units[:, i].max():8.1f} {limit[i]:12.1f} {storage[i]:8.1f} {test[:, i].mean():13.2f}"
+        ]
     return lines + ([f"   ... and {n - most} more"] if n > most else [])
 
 
@@ -360,8 +392,9 @@ def write_example(path: str | Path, days: int = 730, seed: int = 0) -> None:
         regime = np.where(redrawn, rng.choice([0.5, 0.9, 1.7], len(names), p=[0.30, 0.45, 0.25]), regime)
         units = rng.poisson(means * week * year * regime * rng.gamma(8.0, 1 / 8.0, len(names)))
         # The slow two are recorded only when they sell; a day is lost in the second spring.
-        rows += [(today, name, u) for name, m, u in zip(names, means, units, strict=True)
-                 if (u > 0 or m > 1) and day != 472]  # fmt: skip
+        rows += [
+            (today, name, u) for name, m, u in zip(names, means, units, strict=True) if (u > 0 or m > 1) and day != 472
+        ]
     rows[1001:1001] = rows[998:1001]  # an export that repeats three lines
     text = "".join(f"{day.isoformat()},{name},{units}\n" for day, name, units in rows)
     write_new(path, "date,warehouse,units\n" + text)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
-from core.experiment import cli
+from core.experiment.runs import flags as cli
 from retail.train import PROBLEM
 
 

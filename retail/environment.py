@@ -23,10 +23,21 @@ MAX_LOOKAHEAD = 8  # periods of demand drawn beyond the horizon, always, so that
 WEEK = 7
 
 OBSERVATION_NAMES = (
-    "on_hand/4s", "arriving_in_1/s", "arriving_in_2/s", "pipeline/4s", "last_demand/s", "demand_average/s",
-    "last_unmet/s", "received/s", "sent/s", "week_sin", "week_cos", "supplier_fill_rate", "projected_net_stock/4s",
+    "on_hand/4s",
+    "arriving_in_1/s",
+    "arriving_in_2/s",
+    "pipeline/4s",
+    "last_demand/s",
+    "demand_average/s",
+    "last_unmet/s",
+    "received/s",
+    "sent/s",
+    "week_sin",
+    "week_cos",
+    "supplier_fill_rate",
+    "projected_net_stock/4s",
     "cover/10",
-)  # fmt: skip  (s: mean of mean_demand)
+)  # s: mean of mean_demand
 
 
 @dataclass(frozen=True)
@@ -195,8 +206,17 @@ class MultiWarehouseEnv:
         self._average = self._average + c.average_weight * (demand - self._average)
         self._last = dict(demand=demand, unmet=unmet, received=received, sent=sent, fill=fill)
 
-        details = dict(demand=demand, orders=orders, shipped=shipped, received_transfer=received, sent_transfer=sent,
-                       unmet=unmet, on_hand=stock, returned=returned, cost=cost)  # fmt: skip
+        details = dict(
+            demand=demand,
+            orders=orders,
+            shipped=shipped,
+            received_transfer=received,
+            sent_transfer=sent,
+            unmet=unmet,
+            on_hand=stock,
+            returned=returned,
+            cost=cost,
+        )
         for name in _HISTORY:
             self._history[name][:, t] = details[name]
         self._period = t + 1
@@ -224,11 +244,21 @@ class MultiWarehouseEnv:
         position = self._on_hand + in_transit
         day = (self._period + self._phase)[:, None] % WEEK  # (E, 1)
         columns = (
-            self._on_hand / (4 * s), self._pipeline[0] / s, arriving_2 / s, in_transit / (4 * s), last["demand"] / s,
-            self._average / s, last["unmet"] / s, last["received"] / s, last["sent"] / s, self._week_sin[day],
-            self._week_cos[day], last["fill"], (position - (self._lead + 1) * self._average) / (4 * s),
+            self._on_hand / (4 * s),
+            self._pipeline[0] / s,
+            arriving_2 / s,
+            in_transit / (4 * s),
+            last["demand"] / s,
+            self._average / s,
+            last["unmet"] / s,
+            last["received"] / s,
+            last["sent"] / s,
+            self._week_sin[day],
+            self._week_cos[day],
+            last["fill"],
+            (position - (self._lead + 1) * self._average) / (4 * s),
             np.minimum(position / np.maximum(self._average, 1e-9), 20.0) / 10.0,
-        )  # fmt: skip
+        )
         observations = np.empty((*position.shape, len(columns)), dtype=np.float32)
         for k, column in enumerate(columns):
             observations[..., k] = column
@@ -262,9 +292,11 @@ class MultiWarehouseEnv:
             raise RuntimeError("no episode has begun: call reset() before episode()")
         t = self.constants.horizon
         return Episode(
-            demand=self._demand[:t, copy], on_hand=self._start_on_hand[copy],
-            pipeline=self._start_pipeline[:, copy], supply=self._supply[:t],
-        )  # fmt: skip
+            demand=self._demand[:t, copy],
+            on_hand=self._start_on_hand[copy],
+            pipeline=self._start_pipeline[:, copy],
+            supply=self._supply[:t],
+        )
 
     def _episode_metrics(self) -> dict[str, np.ndarray]:
         """name -> (E,), over the whole episode and all warehouses; unit costs in dollars, units in units."""

@@ -36,8 +36,9 @@ class Windows:
 
     def __init__(self, units: np.ndarray, horizon: int, days: int = 1, blocks: bool = False):
         if len(units) < horizon:
-            raise ValueError(f"{len(units)} periods were found: an episode needs {horizon}; give more, or a smaller "
-                             "horizon")  # fmt: skip
+            raise ValueError(
+                f"{len(units)} periods were found: an episode needs {horizon}; give more, or a smaller horizon"
+            )
         self.units, self.horizon, self.days, self.blocks = units, horizon, days, blocks
         self.starts: list[int] = []
         # The 8 periods after the episode are for critics that look ahead; beyond the part's end nothing is known.

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from core.experiment.cli import Report
-from core.experiment.tables import AFTER, BEFORE, Results
+from core.experiment.reporting.tables import AFTER, BEFORE, Results
+from core.experiment.runs.flags import Report
 
 PARTS = {  # of the total cost: what pictures call them
     "stockout_cost": "lost sales",
@@ -34,7 +34,7 @@ def periods_table(steps: Sequence[Mapping[str, Any]]):
 
 def draw(folder: Path, results: Results) -> None:
     """Three pictures: the learning curve, costs by part, and one evaluated episode."""
-    from core.experiment import plotting
+    from core.experiment.reporting import plotting
 
     before, after = (results.mean(policy, "total_cost") for policy in (BEFORE, AFTER))
     name = f"{results.algorithm.upper()}, {results.episodes} training episodes"
@@ -60,7 +60,7 @@ def draw(folder: Path, results: Results) -> None:
 
 def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
     """Stock, orders, demand and transfers of every warehouse in one evaluated episode."""
-    from core.experiment import plotting
+    from core.experiment.reporting import plotting
 
     days = np.arange(1, len(steps) + 1)
 

@@ -1,4 +1,4 @@
-"""What disturbs the warehouses in ``python -m core.experiment.what_if``, and which rules go through it with the team.
+"""What disturbs the warehouses in the what-if tables, and which rules go through it with the team.
 
 Nobody is trained or tuned anew for a scenario. Demand is drawn as ever, so an episode and the same episode disturbed
 differ by the disturbance alone.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.experiment.what_if import Scenario
+from core.experiment.deployment.what_if import Scenario
 from retail.baselines import Policy, baselines, tuned_parameters
 from retail.constants import RetailConstants
 from retail.environment import MultiWarehouseEnv

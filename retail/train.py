@@ -1,7 +1,7 @@
 """Train warehouses to order: `python retail/train.py`, `--help` for all flags. All that you may want to change is here.
 
 An algorithm is one import line, one entry of ALGORITHMS and its hyper-parameters in CONFIGS. What happens in a run, in
-what order, is in core/experiment/runs.py; the training loop is core/experiment/training.py.
+what order, is in core/experiment/runs/run.py; the training loop is core/experiment/training.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
-from core.experiment import cli
+from core.experiment.runs import flags as cli
 from core.maddpg import create_maddpg_agents
 from core.mappo import create_mappo_agents
 from core.qmix import create_qmix_agents

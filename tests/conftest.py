@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT / "tests", ROOT):  # the root goes first: ``core`` must be this repository's
+for folder in (ROOT / "tests", ROOT):  # the root goes first: `core` must be this repository's
     sys.path.insert(0, str(folder))
 
 import torch  # noqa: E402  (after the path, like every import of the tests)

@@ -1,7 +1,7 @@
 """Small games with known answers, each a plain environment of the documented protocol: what a user would write.
 
-Rewards are team rewards: every agent gets the same number, so ``team_return`` is N times the payoff. All take
-``reset(seed)``; ``VectorEnv([make] * E)`` stacks them.
+Rewards are team rewards: every agent gets the same number, so `team_return` is N times the payoff. All take
+`reset(seed)`; `VectorEnv([make] * E)` stacks them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small teams and made-up experience, for the tests of ``core``.
+"""Small teams and made-up experience, for the tests of `core`.
 
 Shapes: B batch, E environments, N agents, O observation, A action, S state.
 """
@@ -44,7 +44,7 @@ def make_team(
 
 
 def random_transition(team: AgentTeam, rng: np.random.Generator, num_envs: int = 2, act=None, **fields) -> Transition:
-    """One step of a world without sense, in which ``act(observations)`` or the exploring team acts."""
+    """One step of a world without sense, in which `act(observations)` or the exploring team acts."""
     shape = (num_envs, team.num_agents)
     observations = fields.pop("observations", rng.normal(size=(*shape, team.state_dim)).astype(np.float32))
     actions = team.select_actions(observations, training=True) if act is None else act(observations)
@@ -72,7 +72,7 @@ def wander(team: AgentTeam, steps: int, seed: int = 0, num_envs: int = 2, **fiel
 
 
 def random_batch(team: AgentTeam, size: int = 32, seed: int = 0, **fields) -> Batch | RolloutBatch:
-    """A batch for ``team.update``; MAPPO's is what it makes of a rollout of ``size`` steps."""
+    """A batch for `team.update`; MAPPO's is what it makes of a rollout of `size` steps."""
     rng = np.random.default_rng(seed)
     if "advantages" in (field.name for field in dataclasses.fields(batch_class(team))):
         team.begin_rollouts(size)
@@ -92,7 +92,7 @@ def random_batch(team: AgentTeam, size: int = 32, seed: int = 0, **fields) -> Ba
 
 
 def batch_class(team: AgentTeam) -> type:
-    """What the team's ``update`` takes."""
+    """What the team's `update` takes."""
     return RolloutBatch if hasattr(team, "prepare") else Batch
 
 

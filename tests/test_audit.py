@@ -15,10 +15,10 @@ import torch
 from teams import ALGORITHMS, KINDS, make_team, shake
 from torch import Tensor
 
-from core.experiment import audit
-from core.experiment.audit import audit_team
-from core.experiment.checkpoint import save_checkpoint
-from core.experiment.results import RunFolder
+from core.experiment.deployment import audit
+from core.experiment.deployment.audit import audit_team
+from core.experiment.runs.checkpoint import save_checkpoint
+from core.experiment.runs.folders import RunFolder
 from core.maddpg import MADDPGTeam
 from core.qmix import QMIXTeam
 
@@ -322,7 +322,7 @@ def test_a_team_that_was_trained_on_another_device_is_audited(quickly, tmp_path)
 def test_the_command_as_users_run_it_with_shared_parameters_and_processes(tmp_path):
     run = retail_run(tmp_path / "run", algo="qmix", problem="banking")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "core.experiment.audit", str(run)]
+    command = [sys.executable, "-m", "core.experiment.deployment.audit", str(run)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "QMIXTeam, 3 agents, shared parameters, discrete actions; episode 10000: 600 steps" in done.stdout

@@ -48,8 +48,15 @@ def test_intervals_overlap_those_of_the_prototype(figures, name):
 
 def test_the_rules_come_in_the_known_order(figures):
     reward = {name: values["team_return"].mean() for name, values in figures.items()}
-    worse_to_better = ["uniform random", "round robin", "static split", "join shortest queue, own", "size threshold",
-                       "local index", "global index"]  # fmt: skip
+    worse_to_better = [
+        "uniform random",
+        "round robin",
+        "static split",
+        "join shortest queue, own",
+        "size threshold",
+        "local index",
+        "global index",
+    ]
     assert [reward[name] for name in worse_to_better] == sorted(reward[name] for name in worse_to_better)
     assert figures["uniform random"]["cost_per_transaction"].mean() == pytest.approx(2.6 / 3, abs=0.005)
     for name in ("local index", "global index"):

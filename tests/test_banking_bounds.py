@@ -15,10 +15,19 @@ from banking.environment import TransactionRoutingEnv
 ROUNDING = 1e-3  # rewards are float32
 
 TWO = dict(
-    arrival_rates=(0.9, 0.7), burst_factors=(1.0, 1.2), amount_medians=(100.0, 900.0), urgent_probabilities=(0.5, 0.2),
-    channel_names=("a", "b"), base_latency_ms=(20.0, 90.0), risk_rates=(0.04, 0.01), fees=(0.1, 1.0),
-    channel_rates=(70.0, 40.0), buffer_ms=(900.0, 900.0), initial_workload_ms=(40.0, 30.0), capacity_sd=(0.2, 0.3),
-)  # fmt: skip
+    arrival_rates=(0.9, 0.7),
+    burst_factors=(1.0, 1.2),
+    amount_medians=(100.0, 900.0),
+    urgent_probabilities=(0.5, 0.2),
+    channel_names=("a", "b"),
+    base_latency_ms=(20.0, 90.0),
+    risk_rates=(0.04, 0.01),
+    fees=(0.1, 1.0),
+    channel_rates=(70.0, 40.0),
+    buffer_ms=(900.0, 900.0),
+    initial_workload_ms=(40.0, 30.0),
+    capacity_sd=(0.2, 0.3),
+)
 TINY = {
     "as it is": {},
     "small buffers": dict(buffer_ms=(12.0, 30.0)),
@@ -29,14 +38,26 @@ TINY = {
     "no price of risk": dict(risk_cost=0.0, risk_rates=(0.2, 0.1)),
     "urgent before all": dict(urgent_weight=9.0, urgent_probabilities=(0.5, 0.5), buffer_ms=(25.0, 25.0)),
     "more than can be sent": dict(load=2.5, leftover_cost=0.4, buffer_ms=(20.0, 900.0)),
-    "waiting pays": dict(load=0.4, refusal_cost=0.0, urgent_weight=9.0, urgent_probabilities=(1.0, 1.0),
-                         initial_workload_ms=(40.0, 40.0), buffer_ms=(5.0, 5.0), leftover_cost=9.0),
-    "best left over": dict(load=0.4, refusal_cost=0.0, base_latency_ms=(900.0, 900.0), buffer_ms=(5.0, 5.0),
-                           initial_workload_ms=(90.0, 90.0)),
+    "waiting pays": dict(
+        load=0.4,
+        refusal_cost=0.0,
+        urgent_weight=9.0,
+        urgent_probabilities=(1.0, 1.0),
+        initial_workload_ms=(40.0, 40.0),
+        buffer_ms=(5.0, 5.0),
+        leftover_cost=9.0,
+    ),
+    "best left over": dict(
+        load=0.4,
+        refusal_cost=0.0,
+        base_latency_ms=(900.0, 900.0),
+        buffer_ms=(5.0, 5.0),
+        initial_workload_ms=(90.0, 90.0),
+    ),
     "nearly nothing": dict(load=0.1),
     "slow, then nothing": dict(channel_rates=(9.0, 11.0), outage=("a", 1, 3)),
     "long steps": dict(step_ms=70.0, latency_target_ms=40.0, size_exponent=1.0),
-}  # fmt: skip
+}
 
 
 def every_play(seed: int, steps: int, **constants):
@@ -90,15 +111,31 @@ def test_the_bound_is_the_reward_where_there_is_nothing_to_decide():
     def two_a_step(rng):
         arrivals = np.zeros((40, 2), int)
         arrivals[:15] = 1
-        return {"arrivals": arrivals, "amounts": np.full(30, 50.0), "urgent": np.arange(30) % 3 == 0,
-                "service": np.ones(30)}  # fmt: skip
+        return {
+            "arrivals": arrivals,
+            "amounts": np.full(30, 50.0),
+            "urgent": np.arange(30) % 3 == 0,
+            "service": np.ones(30),
+        }
 
     env = TransactionRoutingEnv(
-        1, traffic_source=two_a_step, episode_steps=40, arrival_rates=(1.0, 1.0), burst_factors=(1.0, 1.0),
-        amount_medians=(50.0, 50.0), urgent_probabilities=(0.3, 0.3), channel_names=("only",), base_latency_ms=(20.0,),
-        risk_rates=(0.01,), fees=(0.1,), channel_rates=(50.0,), buffer_ms=(5000.0,), initial_workload_ms=(0.0,),
-        capacity_sd=(0.0,), step_ms=20.0,
-    )  # fmt: skip
+        1,
+        traffic_source=two_a_step,
+        episode_steps=40,
+        arrival_rates=(1.0, 1.0),
+        burst_factors=(1.0, 1.0),
+        amount_medians=(50.0, 50.0),
+        urgent_probabilities=(0.3, 0.3),
+        channel_names=("only",),
+        base_latency_ms=(20.0,),
+        risk_rates=(0.01,),
+        fees=(0.1,),
+        channel_rates=(50.0,),
+        buffer_ms=(5000.0,),
+        initial_workload_ms=(0.0,),
+        capacity_sd=(0.0,),
+        step_ms=20.0,
+    )
     reward = b.play(env, b.Always(0), 0)["team_return"][0]
     bound = relaxed_bound(env)
     assert 0 <= bound["never refused"] - reward + ROUNDING <= 30 * 0.25 * 1.6 / 100 + 2 * ROUNDING
@@ -106,11 +143,14 @@ def test_the_bound_is_the_reward_where_there_is_nothing_to_decide():
     assert bound["refused"] == -np.inf and bound["team_return"] == bound["never refused"]
 
 
-@pytest.mark.parametrize("difficulty, extra", [
-    ("easy", {}),
-    ("medium", dict(scenario="outage", outage_steps=(10, 20))),
-    ("hard", dict(load=1.4, outage_steps=(10, 30))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "difficulty, extra",
+    [
+        ("easy", {}),
+        ("medium", dict(scenario="outage", outage_steps=(10, 20))),
+        ("hard", dict(load=1.4, outage_steps=(10, 30))),
+    ],
+)
 def test_every_rule_and_the_rollout_stay_below_the_bound(difficulty, extra):
     env = TransactionRoutingEnv(3, difficulty, episode_steps=50, **extra)
     env.reset(10_000)

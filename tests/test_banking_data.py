@@ -82,9 +82,19 @@ def test_the_example_file_is_what_its_script_writes(tmp_path):
 def test_the_report_of_the_example_tells_rows_duplicates_split_channels_and_the_check(capsys):
     assert data.main([str(EXAMPLE)]) == 0
     report = capsys.readouterr().out
-    for words in ("3,921 rows", "3,918 transactions of 3 routers", "3 repeated lines dropped (line 702, 703, 704)",
-                  "2 rows older", "training: 2024-03-04 to 2024-03-10", "test: 2024-03-11 to 2024-03-13", "load 1: 25",
-                  "1 simulated ms is", "blockchain", "simulated against logged", "they differ by at most"):  # fmt: skip
+    for words in (
+        "3,921 rows",
+        "3,918 transactions of 3 routers",
+        "3 repeated lines dropped (line 702, 703, 704)",
+        "2 rows older",
+        "training: 2024-03-04 to 2024-03-10",
+        "test: 2024-03-11 to 2024-03-13",
+        "load 1: 25",
+        "1 simulated ms is",
+        "blockchain",
+        "simulated against logged",
+        "they differ by at most",
+    ):
         assert words in report, words
 
 
@@ -150,8 +160,10 @@ def test_repeated_lines_are_dropped_where_chance_cannot_explain_them(tmp_path):
 
 
 def test_urgent_transactions_fees_and_hours_reach_the_environment(tmp_path):
-    lines = [f"{line},{'yes' if i % 4 == 0 else 'no'}" for i, line in
-             enumerate(log_file(tmp_path).read_text().splitlines()[1:])]  # fmt: skip
+    lines = [
+        f"{line},{'yes' if i % 4 == 0 else 'no'}"
+        for i, line in enumerate(log_file(tmp_path).read_text().splitlines()[1:])
+    ]
     log = load_log(write(tmp_path / "log.csv", lines, HEADER + ",urgent"))
     assert log.urgent.mean() == pytest.approx(0.25, abs=0.01)
     assert np.mean(log.constants["urgent_probabilities"]) == pytest.approx(0.25, abs=0.03)
@@ -375,31 +387,44 @@ REFUSED = {
     "mixed time zones": (with_line(9, "2024-03-04T00:10:00Z,a,5"), ["line 9: mixed time zones: +00:00", "one zone"]),
     "a zone a column": (
         re.sub("(?m)^(20[^,]*),", r"\1Z,", SETTLED),
-        ["mixed time zones: timestamp has +00:00, settled_at has no time zone"]),
+        ["mixed time zones: timestamp has +00:00, settled_at has no time zone"],
+    ),
     "amount in words": (with_line(9, "2024-03-04T00:10:00,a,five"), ["line 9: amount is 'five', no number"]),
     "amount with a sign": (with_line(9, "2024-03-04T00:10:00,a,$5"), ["line 9: amount is '$5', no number"]),
     "negative amount": (with_line(9, "2024-03-04T00:10:00,a,-5"), ["line 9: amount is '-5', negative"]),
     "amount of zero": (with_line(9, "2024-03-04T00:10:00,a,0"), ["line 9: amount is '0'", "above 0"]),
     "no amount": (with_line(9, "2024-03-04T00:10:00,a,"), ["line 9: amount is empty"]),
     "no router": (with_line(9, "2024-03-04T00:10:00,,5"), ["line 9: router is empty"]),
-    "urgent in words": (GOOD.replace("amount", "urgent", 1).replace("router", "amount,router", 1).replace(
-        "amount,router,urgent", "router,amount,urgent").replace(",a,", ",a,5,") .replace(",b,", ",b,5,"),
-        ["urgent is", "write 0 or 1"]),
+    "urgent in words": (
+        GOOD.replace("amount", "urgent", 1)
+        .replace("router", "amount,router", 1)
+        .replace("amount,router,urgent", "router,amount,urgent")
+        .replace(",a,", ",a,5,")
+        .replace(",b,", ",b,5,"),
+        ["urgent is", "write 0 or 1"],
+    ),
     "settled before it was sent": (
         with_line(9, "2024-03-04T01:10:00,a,5,x,2024-03-04T01:09:59", SETTLED),
-        ["line 9: settled_at is '2024-03-04T01:09:59', before its timestamp"]),
+        ["line 9: settled_at is '2024-03-04T01:09:59', before its timestamp"],
+    ),
     "zones that differ between columns": (
-        with_line(9, "2024-03-04T01:10:00,a,5,x,2024-03-04T01:11:00+01:00", SETTLED), ["line 9: mixed time zones"]),
+        with_line(9, "2024-03-04T01:10:00,a,5,x,2024-03-04T01:11:00+01:00", SETTLED),
+        ["line 9: mixed time zones"],
+    ),
     "no channel": (with_line(9, "2024-03-04T01:10:00,a,5,,2024-03-04T01:11:00", SETTLED), ["line 9: channel is empty"]),
     "one channel": (SETTLED.replace(",y,", ",x,"), ["only the channel 'x'", "leave the column out"]),
     "a channel hardly used": (
-        with_line(9, "2024-03-04T01:10:00,a,5,rare,2024-03-04T01:11:00", SETTLED), ["'rare' has 1 settled", "30 are"]),
+        with_line(9, "2024-03-04T01:10:00,a,5,rare,2024-03-04T01:11:00", SETTLED),
+        ["'rare' has 1 settled", "30 are"],
+    ),
     "a new channel": (
-        with_line(3990, "2024-03-17T21:00:00,a,5,new,2024-03-17T21:01:00", SETTLED), ["'new' is on the test days"]),
+        with_line(3990, "2024-03-17T21:00:00,a,5,new,2024-03-17T21:01:00", SETTLED),
+        ["'new' is on the test days"],
+    ),
     "one router": (GOOD.replace(",b,", ",a,"), ["only the router 'a'", "two or more"]),
     "one day": ("\n".join(GOOD.splitlines()[:400]), ["all transactions are of 2024-03-04, too little data"]),
     "too little": ("\n".join([HEADER, *GOOD.splitlines()[1::20]]), ["too little data", "more days: at least 400"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", list(REFUSED))

@@ -133,8 +133,12 @@ class Reference:
 
     def state(self):
         average = self.latency_sum / max(self.latency_count, 1e-9)
-        return np.array([0.3 * min(len(q), 20) for q in self.queues] + [self.risk_mass.sum() / self.mass.sum() / 0.05]
-                        + [min(v / 200, 8) for v in self.work] + [min(average / 200, 8)])  # fmt: skip
+        return np.array(
+            [0.3 * min(len(q), 20) for q in self.queues]
+            + [self.risk_mass.sum() / self.mass.sum() / 0.05]
+            + [min(v / 200, 8) for v in self.work]
+            + [min(average / 200, 8)]
+        )
 
 
 @pytest.mark.parametrize(
@@ -334,10 +338,20 @@ def age_of(env, e, i, t, details):
 def test_mean_wait_agrees_with_pollaczek_and_khinchine():
     # One Poisson source, one channel of constant capacity: W = lambda E[S^2] / (2 (1 - rho)), S of mean 10 ms, cv 1/2.
     one = dict(
-        arrival_rates=(0.06,), burst_factors=(1.0,), amount_medians=(100.0,), urgent_probabilities=(0.0,),
-        channel_names=("only",), base_latency_ms=(20.0,), risk_rates=(0.01,), fees=(0.0,), channel_rates=(100.0,),
-        buffer_ms=(1e5,), initial_workload_ms=(0.0,), capacity_sd=(0.0,), day_amplitude=0.0,
-    )  # fmt: skip
+        arrival_rates=(0.06,),
+        burst_factors=(1.0,),
+        amount_medians=(100.0,),
+        urgent_probabilities=(0.0,),
+        channel_names=("only",),
+        base_latency_ms=(20.0,),
+        risk_rates=(0.01,),
+        fees=(0.0,),
+        channel_rates=(100.0,),
+        buffer_ms=(1e5,),
+        initial_workload_ms=(0.0,),
+        capacity_sd=(0.0,),
+        day_amplitude=0.0,
+    )
     env = TransactionRoutingEnv(256, step_ms=1.0, episode_steps=3000, **one)
     env.reset(seed=0)
     for _ in range(3000):
@@ -367,8 +381,14 @@ def test_arrivals_amounts_and_capacity_follow_their_laws():
 
 
 def test_bursts_fill_a_quarter_of_the_time_and_last_eighty_steps():
-    env = TransactionRoutingEnv(32, burst_factors=(4.0, 4.0, 4.0), arrival_rates=(2.0, 2.0, 2.0), day_amplitude=0.0,
-                                episode_steps=2000, burst_share=0.25)  # fmt: skip
+    env = TransactionRoutingEnv(
+        32,
+        burst_factors=(4.0, 4.0, 4.0),
+        arrival_rates=(2.0, 2.0, 2.0),
+        day_amplitude=0.0,
+        episode_steps=2000,
+        burst_share=0.25,
+    )
     env.reset(seed=0)
     busy = env.episodes.counts[:-1] > 0  # with this factor nothing arrives outside a burst, and hardly a step is empty
     assert busy.mean() == pytest.approx(0.25, abs=0.03)
@@ -376,8 +396,9 @@ def test_bursts_fill_a_quarter_of_the_time_and_last_eighty_steps():
     assert busy.sum() / ends == pytest.approx(80, rel=0.12)
 
 
-@pytest.mark.parametrize("scenario, difficulty, share, lengths", [("outage", "medium", 1.0, (60, 120)),
-                                                                 (None, "hard", 0.3, (40, 80))])  # fmt: skip
+@pytest.mark.parametrize(
+    "scenario, difficulty, share, lengths", [("outage", "medium", 1.0, (60, 120)), (None, "hard", 0.3, (40, 80))]
+)
 def test_outages(scenario, difficulty, share, lengths):
     env = TransactionRoutingEnv(256, difficulty, scenario)
     env.reset(seed=0)

@@ -331,7 +331,7 @@ def test_a_team_on_two_devices_learns_what_it_learns_on_one(algorithm):
 
 
 def linear_loss(team, slopes=(3.0, 0.01)) -> torch.Tensor:
-    """A loss whose gradient is ``slopes[i]`` in every parameter of member i of the actors."""
+    """A loss whose gradient is `slopes[i]` in every parameter of member i of the actors."""
     slope = torch.tensor(slopes).view(-1, 1, 1)
     return sum((leaf * slope).sum() for layer in team.networks["actor"].layers for leaf in layer)
 

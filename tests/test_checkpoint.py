@@ -14,7 +14,7 @@ import pytest
 import torch
 from teams import make_team, same
 
-from core.experiment.checkpoint import load_checkpoint, refuse_other_team, save_checkpoint
+from core.experiment.runs.checkpoint import load_checkpoint, refuse_other_team, save_checkpoint
 
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

@@ -18,7 +18,7 @@ import pytest
 
 import main as main_script
 from banking.train import PROBLEM as BANKING
-from core.experiment import cli
+from core.experiment.runs import flags as cli
 from retail.train import PROBLEM as RETAIL
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -343,7 +343,7 @@ def test_scripts_run_at_the_same_time_and_speak_one_after_the_other(tmp_path):
     meet += "print('this is', sys.argv[1], flush=True); sys.exit(int(sys.argv[3]))"
     (tmp_path / "meet.py").write_text(meet)
     caller = (
-        "import sys; from pathlib import Path; from core.experiment.signals import run_side_by_side as run\n"
+        "import sys; from pathlib import Path; from core.experiment.runs.signals import run_side_by_side as run\n"
         "sys.exit(run([(Path(sys.argv[1]), ['a', 'b', '0']), (Path(sys.argv[1]), ['b', 'a', '3'])]))"
     )
     command = [sys.executable, "-c", caller, str(tmp_path / "meet.py")]
@@ -361,7 +361,7 @@ def test_main_passes_signals_on_to_the_demos(tmp_path, number, code):
         "open(sys.argv[1], 'w').close(); time.sleep(60)"
     )
     caller = (
-        "import sys; from pathlib import Path; from core.experiment.signals import run_side_by_side as run\n"
+        "import sys; from pathlib import Path; from core.experiment.runs.signals import run_side_by_side as run\n"
         "sys.exit(run([(Path('wait.py'), ['a']), (Path('wait.py'), ['b'])]))"
     )
     command = [sys.executable, "-c", caller]

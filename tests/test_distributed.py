@@ -23,10 +23,10 @@ sys.path[:0] = [str(root), str(root / "tests")]
 warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
-from core.experiment import distributed
+from core.experiment.runs import distributed
 from games import ConstantReward, GuessNumber, Leaving
 from teams import ALGORITHMS, make_team
-from core.experiment.checkpoint import load_checkpoint
+from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.training import train
 from core.experiment.vector_env import VectorEnv
 

@@ -39,7 +39,7 @@ NOT_RUN = (
     "pytest",
     "bash .ci/run",  # it runs this test
     "python main.py",  # both demos in full; test_cli.py runs main.py in small
-    "python -m core.experiment.audit",  # starts a process an agent; test_audit.py runs it
+    "python -m core.experiment.deployment.audit",  # starts a process an agent; test_audit.py runs it
     "python retail/train.py --data",  # tunes the classical rules for a minute; test_cli.py runs it in small
     "python banking/train.py --data",
 )

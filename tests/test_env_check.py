@@ -48,7 +48,7 @@ def broken(base=ConstantReward, **changes):
 
 
 def changed_step(change, base=ConstantReward):
-    """A game whose step returns ``change(observations, rewards, dones, info)``."""
+    """A game whose step returns `change(observations, rewards, dones, info)`."""
     return type("Broken", (base,), {"step": lambda self, actions: change(*base.step(self, actions))})
 
 

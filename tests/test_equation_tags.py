@@ -110,7 +110,7 @@ def page_letters() -> set[tuple[str, str, str]]:
 
 
 def code_letters(name: str) -> set[tuple[str, str, str]]:
-    """The same from the ``Shapes:`` sentence of a file's docstring; remarks in brackets and formulas are left out."""
+    """The same from the `Shapes:` sentence of a file's docstring; remarks in brackets and formulas are left out."""
     docstring = ast.get_docstring(ast.parse((ROOT / f"core/{name}.py").read_text(encoding="utf-8")))
     sentence = re.search(r"Shapes: (.*?)\.(?:\s|$)", docstring, re.DOTALL).group(1)
     sentence = re.sub(r"\([^)]*\)", "", " ".join(sentence.split()))

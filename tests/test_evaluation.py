@@ -160,11 +160,21 @@ def test_what_makes_no_sense_is_refused(call, complaint):
 @pytest.mark.parametrize(
     ("degrees", "probability", "published"),
     [
-        (1, 0.975, 12.706), (2, 0.975, 4.303), (3, 0.975, 3.182), (4, 0.975, 2.776), (9, 0.975, 2.262),
-        (29, 0.975, 2.045), (60, 0.975, 2.000), (120, 0.975, 1.980), (10**6, 0.975, 1.960), (1, 0.95, 6.314),
-        (4, 0.995, 4.604), (9, 0.995, 3.250), (30, 0.9, 1.310),
+        (1, 0.975, 12.706),
+        (2, 0.975, 4.303),
+        (3, 0.975, 3.182),
+        (4, 0.975, 2.776),
+        (9, 0.975, 2.262),
+        (29, 0.975, 2.045),
+        (60, 0.975, 2.000),
+        (120, 0.975, 1.980),
+        (10**6, 0.975, 1.960),
+        (1, 0.95, 6.314),
+        (4, 0.995, 4.604),
+        (9, 0.995, 3.250),
+        (30, 0.9, 1.310),
     ],
-)  # fmt: skip
+)
 def test_quantiles_of_student_t_agree_with_the_published_table(degrees, probability, published):
     assert student_t_quantile(degrees, probability) == pytest.approx(published, abs=6e-4)
 

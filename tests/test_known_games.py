@@ -1,7 +1,7 @@
 """Games whose answers are known: what each algorithm can represent, and what it must find.
 
 Full exploration with exact data tests what an algorithm *represents* (its projection); the rest is trained as a user
-would, with ``train`` and ``evaluate``. Payoffs are team rewards, so returns are divided by the number of agents.
+would, with `train` and `evaluate`. Payoffs are team rewards, so returns are divided by the number of agents.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def best_fit(payoff, supermodular: bool = False) -> tuple[np.ndarray, float]:
     """The least-squares fit that rises with every agent's action, in the best order of the actions; and its error.
 
     The exact answer for a *class* of mixers, whatever network is in it: a quadratic programme for each order, solved by
-    projected gradient steps on its dual. ``supermodular`` keeps only the tables in which an agent's better action gains
+    projected gradient steps on its dual. `supermodular` keeps only the tables in which an agent's better action gains
     more when the other's is better, too.
     """
     payoff = np.asarray(payoff, float)

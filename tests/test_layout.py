@@ -55,7 +55,7 @@ def within(names: set[str], *prefixes: str) -> set[str]:
 def test_everything_has_its_place():
     expected = ["main.py", "requirements.txt", "pyproject.toml", ".gitignore", ".ci/run", "core/__init__.py"]
     expected += [f"core/{name}.py" for name in LEARNING]
-    expected += [f"core/experiment/{name}.py" for name in ("training", "evaluation", "checkpoint", "results", "cli")]
+    expected += [f"core/experiment/{name}.py" for name in ("training", "evaluation", "runs/checkpoint", "runs/folders")]
     for problem in ("retail", "banking"):
         expected += [f"{problem}/{name}.py" for name in ("environment", "baselines", "train", "demo")]
         expected += [f"{problem}/results/.gitkeep"]

@@ -47,7 +47,7 @@ def one_by_one(team, name: str, batch, actions, later: bool = False) -> torch.Te
 
 
 def actions_of(team, name: str, observations) -> torch.Tensor:
-    """Every agent's greedy action by network ``name``, agent by agent, as the critics read it: (N, B, A)."""
+    """Every agent's greedy action by network `name`, agent by agent, as the critics read it: (N, B, A)."""
     logits = []
     for i in range(team.num_agents):
         own = observations[:, i]
@@ -431,7 +431,7 @@ def test_the_actors_new_discrete_actions_are_one_hot_and_legal_like_the_stored_o
 
 
 def learnt_values(kind: str, share: bool, updates: int = 250, steps: int = 60, **of_step) -> torch.Tensor:
-    """Q of every agent after learning from a task whose observation never changes; ``of_step(t)`` fills each step.
+    """Q of every agent after learning from a task whose observation never changes; `of_step(t)` fills each step.
 
     The actors hardly move, so that the critics are judged alone.
     """

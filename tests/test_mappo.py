@@ -369,7 +369,7 @@ def test_finished_agents_do_not_enter_the_statistics():
 
 
 def learnt_values(kind: str, share: bool, rollouts: int = 30, **of_step) -> torch.Tensor:
-    """V of every agent after learning from a task whose observation never changes; ``of_step(t)`` fills each step."""
+    """V of every agent after learning from a task whose observation never changes; `of_step(t)` fills each step."""
     team = mappo(
         kind, share_parameters=share, gamma=0.8, rollout_length=10, epochs=5, minibatches=1, learning_rate=0.01
     )

@@ -210,7 +210,7 @@ def test_the_rows_of_finished_episodes_are_in_no_loss(algorithm):
 
 
 def losses_without_draws(team, batch) -> dict[str, float]:
-    """As ``losses``, with Gumbel's noise off: its draws depend on the number of rows."""
+    """As `losses`, with Gumbel's noise off: its draws depend on the number of rows."""
     import core.maddpg
 
     noise, core.maddpg.gumbel_noise = core.maddpg.gumbel_noise, lambda shape, generator: torch.zeros(shape)

@@ -18,7 +18,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def separate_mlps(stack: StackedMLP) -> list[nn.Sequential]:
-    """The members of a stack as ordinary networks of ``nn.Linear``."""
+    """The members of a stack as ordinary networks of `nn.Linear`."""
     mlps = []
     for member in range(stack.members):
         layers = []

@@ -26,7 +26,7 @@ from retail.environment import MultiWarehouseEnv
 
 
 class Toy(ParallelEnv):
-    """Agents count the steps. Who is named in ``ends`` terminates at that step; all others are cut at step 4."""
+    """Agents count the steps. Who is named in `ends` terminates at that step; all others are cut at step 4."""
 
     metadata = {"name": "toy"}
     render_mode = None

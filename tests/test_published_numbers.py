@@ -69,9 +69,12 @@ def test_the_bounds_are_those_of_the_csv():
 
 @pytest.mark.parametrize(
     ("problem", "metric", "number"),
-    [("retail", "total_cost", "{:.1f} ± {:.1f}"), ("banking", "latency_ms", "{:.1f} ± {:.1f}"),
-     ("banking", "team_return", "{:.0f} ± {:.0f}")],
-)  # fmt: skip
+    [
+        ("retail", "total_cost", "{:.1f} ± {:.1f}"),
+        ("banking", "latency_ms", "{:.1f} ± {:.1f}"),
+        ("banking", "team_return", "{:.0f} ± {:.0f}"),
+    ],
+)
 def test_the_what_if_tables_are_those_of_the_csv(problem, metric, number):
     rows = [line for line in page("docs/BENCHMARKS.md").splitlines() if line.startswith("| ")]
     for _, row in pd.read_csv(RESULTS / f"what_if_{problem}.csv").iterrows():

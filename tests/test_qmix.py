@@ -301,7 +301,7 @@ def test_exploration_is_uniform_over_legal_actions_with_probability_epsilon():
 
 
 def learnt_values(kind: str, share: bool, updates: int = 250, steps: int = 60, **of_step) -> torch.Tensor:
-    """Q_tot of the stored actions in a task whose observation never changes; ``of_step(t)`` fills each step."""
+    """Q_tot of the stored actions in a task whose observation never changes; `of_step(t)` fills each step."""
     rates = {"gamma": 0.8, "tau": 0.1, "learning_rate": 0.005, "learning_starts": 10**6}
     team = make_team("qmix", kind, share_parameters=share, action_levels=3, **rates)
     rng, same = np.random.default_rng(0), np.ones((2, 2, 3), np.float32)

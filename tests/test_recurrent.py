@@ -16,9 +16,9 @@ from test_resume import without_seed
 from test_training import Folder, steady
 
 from core.base_agent import as_team
-from core.experiment.audit import audit_team
-from core.experiment.checkpoint import load_checkpoint
+from core.experiment.deployment.audit import audit_team
 from core.experiment.evaluation import evaluate
+from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.training import train
 from core.experiment.vector_env import VectorEnv
 from core.networks import StackedGRU
@@ -37,7 +37,7 @@ def recurrent(algorithm: str, kind: str = "discrete", **config):
 
 
 def played(team, steps: int = 6, num_envs: int = 3, begins=(0, 4)):
-    """Transitions (one a step) that the team stored, not yet learnt from; at ``begins`` the episodes begin anew."""
+    """Transitions (one a step) that the team stored, not yet learnt from; at `begins` the episodes begin anew."""
     rng, told = np.random.default_rng(0), []
     team.begin_rollouts(num_envs)
     for t in range(steps):
@@ -226,9 +226,11 @@ def test_sequences_are_consecutive_steps_of_one_environment_also_where_the_buffe
 @each_algorithm
 @each_sharing
 def test_learning_moves_the_memory_and_an_agents_own_step_its_own_alone(algorithm, share):
-    team = recurrent(algorithm, share_parameters=share, sequence_length=4) if algorithm == "qmix" else recurrent(
-        algorithm, share_parameters=share, rollout_length=6
-    )  # fmt: skip
+    team = (
+        recurrent(algorithm, share_parameters=share, sequence_length=4)
+        if algorithm == "qmix"
+        else recurrent(algorithm, share_parameters=share, rollout_length=6)
+    )
     played(team)
     batch = team.prepare() if algorithm == "mappo" else team.buffer.sample_sequences(8, 4, team.generator)
     for name in ("gru_reads", "gru_recalls"):

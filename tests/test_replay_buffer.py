@@ -13,7 +13,7 @@ GAMMA = 0.5
 
 
 def instant(time: int, num_envs: int = 1, num_agents: int = 2, **fields) -> Transition:
-    """The step at ``time``: environment e and agent i put 100 e + 10 i + time into every field."""
+    """The step at `time`: environment e and agent i put 100 e + 10 i + time into every field."""
     code = 100 * np.arange(num_envs)[:, None] + 10 * np.arange(num_agents) + time  # (E, N)
     flags = np.zeros((num_envs, num_agents), bool)
     given = {
@@ -29,7 +29,7 @@ def instant(time: int, num_envs: int = 1, num_agents: int = 2, **fields) -> Tran
 
 
 def filled(times: int, capacity: int = 100, num_envs: int = 1, ends: dict[int, str] | None = None) -> ReplayBuffer:
-    """A buffer that saw ``times`` instants; ``ends`` says where an episode ended, and how."""
+    """A buffer that saw `times` instants; `ends` says where an episode ended, and how."""
     buffer = ReplayBuffer(capacity, num_envs)
     for time in range(times):
         over = np.ones((num_envs, 2), bool)
@@ -42,7 +42,7 @@ def sample(buffer: ReplayBuffer, n_steps: int = 1, size: int = 2000):
 
 
 def of_instant(batch, time: float):
-    """The first sampled row that environment 0 began at ``time``: reward, discount, terminated, next observation."""
+    """The first sampled row that environment 0 began at `time`: reward, discount, terminated, next observation."""
     row = int((batch.observations[:, 0, 0] == time).nonzero()[0, 0])
     values = (batch.rewards, batch.discounts, batch.terminated, batch.next_observations)
     return tuple(float(value[row].flatten()[0]) for value in values)

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.experiment import plotting, results, tables
-from core.experiment.results import RunFolder, provenance, require_writable, write_text
-from core.experiment.tables import AFTER, BEFORE, Results, aligned, gap_lines, policy_table, summary_table
+from core.experiment.reporting import plotting, tables
+from core.experiment.reporting.tables import AFTER, BEFORE, Results, aligned, gap_lines, policy_table, summary_table
+from core.experiment.runs import folders as results
+from core.experiment.runs.folders import RunFolder, provenance, require_writable, write_text
 
 # --- folders ----------------------------------------------------------------------------------------------------------
 

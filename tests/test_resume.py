@@ -12,7 +12,7 @@ from teams import ALGORITHMS, make_team, same
 from test_training import Folder, steady
 
 from banking.environment import TransactionRoutingEnv
-from core.experiment.checkpoint import load_checkpoint
+from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.training import train
 from core.experiment.vector_env import VectorEnv
 from retail.environment import MultiWarehouseEnv
@@ -41,9 +41,13 @@ def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(algorithm, 
 
     folder, rounds = Folder(tmp_path), iter([False] * (cut - 1) + [True])
     train(
-        VectorEnv([game] * copies), team_for(algorithm, game, kind), episodes, seed=5, run=folder,
+        VectorEnv([game] * copies),
+        team_for(algorithm, game, kind),
+        episodes,
+        seed=5,
+        run=folder,
         stop=lambda: next(rounds),
-    )  # fmt: skip
+    )
     np.random.seed(99)  # another process: nothing is as it was
     resumed = team_for(algorithm, game, kind, seed=77)
     payload = load_checkpoint(folder.checkpoint)

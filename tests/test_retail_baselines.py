@@ -115,8 +115,9 @@ def test_constants_for_another_number_of_warehouses_are_refused():
 
 def test_the_newsvendor_level_is_the_normal_quantile_of_demand_until_the_next_order_can_arrive():
     demand = np.random.default_rng(0).normal(10.0, 1.0, (38, 1))
-    env = MultiWarehouseEnv(num_envs=2, demand_source=lambda rng: demand, mean_demand=(10.0,), lead_times=2,
-                            storage=99.0)  # fmt: skip
+    env = MultiWarehouseEnv(
+        num_envs=2, demand_source=lambda rng: demand, mean_demand=(10.0,), lead_times=2, storage=99.0
+    )
     windows = np.array([demand[t : t + 3].sum() for t in range(28)])  # lead time 2: three periods
     expected = windows.mean() + 2.3301 * windows.std()  # 10 / 10.1 of the standard normal lies below 2.3301
     assert b.newsvendor_levels(env)[0] == pytest.approx(expected, rel=1e-5)
@@ -130,8 +131,14 @@ def test_the_cross_entropy_method_finds_a_known_minimum(team):
         own = sum((p[k] - target[k]) ** 2 for k in target)
         return np.full(2, own.sum()) if team else own
 
-    found = b.cross_entropy(costs, {k: np.ones(2) for k in target}, {k: np.ones(2) for k in target},
-                            population=40, iterations=30, rng=np.random.default_rng(0))  # fmt: skip
+    found = b.cross_entropy(
+        costs,
+        {k: np.ones(2) for k in target},
+        {k: np.ones(2) for k in target},
+        population=40,
+        iterations=30,
+        rng=np.random.default_rng(0),
+    )
     for k in target:
         np.testing.assert_allclose(found[k], target[k], atol=0.05)
 
@@ -218,13 +225,25 @@ def test_the_clairvoyant_bound_of_an_episode_solved_by_hand():
     pytest.importorskip("scipy")
     # One warehouse with 1 on the shelf and 1 on its way, demand 1 a period: the order of period 0 can meet period 2,
     # so 1 unit is ordered, nothing is short and only the unit in between is ever left over: 1 unit in period 0.
-    env = MultiWarehouseEnv(demand_source=lambda rng: np.ones((11, 1)), horizon=3, mean_demand=(1.0,), lead_times=1,
-                            storage=5.0, start_range=(1.0, 1.0))  # fmt: skip
+    env = MultiWarehouseEnv(
+        demand_source=lambda rng: np.ones((11, 1)),
+        horizon=3,
+        mean_demand=(1.0,),
+        lead_times=1,
+        storage=5.0,
+        start_range=(1.0, 1.0),
+    )
     env.reset(0)
     assert b.clairvoyant_bound(env)["total_cost"] == pytest.approx(0.1)
     # With room for 1 the unit on its way goes back in period 0 (0.50); what is ordered then fits exactly.
-    tight = MultiWarehouseEnv(demand_source=lambda rng: np.ones((11, 1)), horizon=3, mean_demand=(1.0,), lead_times=1,
-                              storage=1.0, start_range=(1.0, 1.0))  # fmt: skip
+    tight = MultiWarehouseEnv(
+        demand_source=lambda rng: np.ones((11, 1)),
+        horizon=3,
+        mean_demand=(1.0,),
+        lead_times=1,
+        storage=1.0,
+        start_range=(1.0, 1.0),
+    )
     tight.reset(0)
     assert b.clairvoyant_bound(tight)["total_cost"] == pytest.approx(0.5)
 
@@ -238,8 +257,18 @@ def test_without_scipy_the_bound_says_what_to_install(monkeypatch):
 
 
 def test_the_evaluate_command_prints_the_table_and_writes_it(tmp_path):
-    command = [sys.executable, str(ROOT / "retail" / "baselines.py"), "--evaluate", "medium", "--episodes", "20",
-               "--bound-episodes", "0", "--out", str(tmp_path / "table.csv")]  # fmt: skip
+    command = [
+        sys.executable,
+        str(ROOT / "retail" / "baselines.py"),
+        "--evaluate",
+        "medium",
+        "--episodes",
+        "20",
+        "--bound-episodes",
+        "0",
+        "--out",
+        str(tmp_path / "table.csv"),
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, encoding="utf-8")
     assert "adaptive base-stock, tuned jointly" in done.stdout
     lines = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()

@@ -11,12 +11,32 @@ from retail.constants import DIFFICULTIES, RetailConstants
 from retail.environment import MAX_LOOKAHEAD, OBSERVATION_NAMES, MultiWarehouseEnv
 
 METRICS = [
-    "total_cost", "stockout_cost", "transfer_cost", "return_cost", "holding_cost", "demand", "stockout_percent",
-    "fill_rate", "cycle_service_level", "units_moved", "inventory_balance", "on_hand", "days_of_supply", "bullwhip",
-]  # fmt: skip
+    "total_cost",
+    "stockout_cost",
+    "transfer_cost",
+    "return_cost",
+    "holding_cost",
+    "demand",
+    "stockout_percent",
+    "fill_rate",
+    "cycle_service_level",
+    "units_moved",
+    "inventory_balance",
+    "on_hand",
+    "days_of_supply",
+    "bullwhip",
+]
 DETAILS = [
-    "demand", "orders", "shipped", "received_transfer", "sent_transfer", "unmet", "on_hand", "returned", "cost",
-]  # fmt: skip
+    "demand",
+    "orders",
+    "shipped",
+    "received_transfer",
+    "sent_transfer",
+    "unmet",
+    "on_hand",
+    "returned",
+    "cost",
+]
 
 
 def play(env, seed, actions):
@@ -173,8 +193,15 @@ def test_regimes_have_the_documented_shares_and_persistence():
 
 
 def test_the_week_in_the_observation_is_the_week_of_demand():
-    env = MultiWarehouseEnv(num_envs=64, state_lookahead=1, mix_sd=0.0, level_sd=0.0, regime_factors=(1.0,),
-                            regime_probabilities=(1.0,), season_amplitude=0.2)  # fmt: skip
+    env = MultiWarehouseEnv(
+        num_envs=64,
+        state_lookahead=1,
+        mix_sd=0.0,
+        level_sd=0.0,
+        regime_factors=(1.0,),
+        regime_probabilities=(1.0,),
+        season_amplitude=0.2,
+    )
     observations = env.reset(0)
     phases = set()
     for _ in range(9):
@@ -187,8 +214,9 @@ def test_the_week_in_the_observation_is_the_week_of_demand():
 
 
 def test_levels_are_common_to_all_warehouses_with_mean_one():
-    rate, _ = rates_and_demand(mix_sd=0.0, season_amplitude=0.0, level_sd=0.1, regime_factors=(1.0,),
-                               regime_probabilities=(1.0,))  # fmt: skip
+    rate, _ = rates_and_demand(
+        mix_sd=0.0, season_amplitude=0.0, level_sd=0.1, regime_factors=(1.0,), regime_probabilities=(1.0,)
+    )
     level = rate[0] / np.array([0.96, 0.48, 0.25, 0.15, 0.07])
     np.testing.assert_allclose(level, level[:, :1] * np.ones(5), rtol=1e-5)
     assert level[:, 0].mean() == pytest.approx(1.0, abs=0.01)
@@ -248,18 +276,27 @@ def test_metrics_follow_from_the_details():
 
 
 def test_one_period_by_hand():
-    env = scripted([[1.5, 1.6], [0.0, 0.0]], mean_demand=(1.0, 0.6), order_limit=2.0, supplier_capacity=2.0,
-                   lead_times=(1, 2), storage=(2.0, 1.5), lane_limit=0.1)  # fmt: skip
+    env = scripted(
+        [[1.5, 1.6], [0.0, 0.0]],
+        mean_demand=(1.0, 0.6),
+        order_limit=2.0,
+        supplier_capacity=2.0,
+        lead_times=(1, 2),
+        storage=(2.0, 1.5),
+        lane_limit=0.1,
+    )
     first = env.reset(0)
     s = 0.8
     sin, cos = first[0, 9], first[0, 10]
     day = np.arctan2(sin, cos)
     np.testing.assert_allclose(
         first,
-        [[1 / (4 * s), 1 / s, 0, 1 / (4 * s), 1 / s, 1 / s, 0, 0, 0, sin, cos, 1, 0, 0.2],
-         [0.6 / (4 * s), 0.6 / s, 0.6 / s, 1.2 / (4 * s), 0.6 / s, 0.6 / s, 0, 0, 0, sin, cos, 1, 0, 0.3]],
+        [
+            [1 / (4 * s), 1 / s, 0, 1 / (4 * s), 1 / s, 1 / s, 0, 0, 0, sin, cos, 1, 0, 0.2],
+            [0.6 / (4 * s), 0.6 / s, 0.6 / s, 1.2 / (4 * s), 0.6 / s, 0.6 / s, 0, 0, 0, sin, cos, 1, 0, 0.3],
+        ],
         atol=1e-6,
-    )  # fmt: skip
+    )
     # Orders 1.0 and 1.5 meet a capacity of 2.0: 80 % are shipped. Stock after arrivals 2.0 and 1.2; after sales 0.5
     # and 0 with 0.4 short; the ring's two lanes (both from warehouse 0 when there are two) bring 0.1 each.
     observations, _, _, info = env.step(np.array([[0.5], [0.75]]))
@@ -276,17 +313,53 @@ def test_one_period_by_hand():
     position = [0.3 + 0.8, 0.0 + 0.6 + 1.2]
     np.testing.assert_allclose(
         observations,
-        [[0.3 / 3.2, 1.0, 0.0, 0.25, 1.5 / s, average[0] / s, 0, 0, 0.25, np.sin(later), np.cos(later), 0.8,
-          (position[0] - 2 * average[0]) / 3.2, position[0] / average[0] / 10],
-         [0.0, 0.6 / s, 1.2 / s, 1.8 / 3.2, 2.0, average[1] / s, 0.25, 0.25, 0, np.sin(later), np.cos(later), 0.8,
-          (position[1] - 3 * average[1]) / 3.2, position[1] / average[1] / 10]],
+        [
+            [
+                0.3 / 3.2,
+                1.0,
+                0.0,
+                0.25,
+                1.5 / s,
+                average[0] / s,
+                0,
+                0,
+                0.25,
+                np.sin(later),
+                np.cos(later),
+                0.8,
+                (position[0] - 2 * average[0]) / 3.2,
+                position[0] / average[0] / 10,
+            ],
+            [
+                0.0,
+                0.6 / s,
+                1.2 / s,
+                1.8 / 3.2,
+                2.0,
+                average[1] / s,
+                0.25,
+                0.25,
+                0,
+                np.sin(later),
+                np.cos(later),
+                0.8,
+                (position[1] - 3 * average[1]) / 3.2,
+                position[1] / average[1] / 10,
+            ],
+        ],
         atol=1e-6,
-    )  # fmt: skip
+    )
 
 
 def test_an_order_arrives_after_its_lead_time_and_what_does_not_fit_goes_back():
-    env = scripted(np.zeros((5, 2)), mean_demand=(1.0, 1.0), lead_times=(1, 3), storage=(1.5, 9.0),
-                   order_limit=1.0, supplier_capacity=9.0)  # fmt: skip
+    env = scripted(
+        np.zeros((5, 2)),
+        mean_demand=(1.0, 1.0),
+        lead_times=(1, 3),
+        storage=(1.5, 9.0),
+        order_limit=1.0,
+        supplier_capacity=9.0,
+    )
     actions = np.zeros((5, 2, 1))
     actions[0] = 1.0
     _, _, d, info = play(env, 0, actions)
@@ -416,55 +489,61 @@ def test_a_deep_copy_goes_on_alike():
 # ------------------------------------------------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize("arguments,message", [
-    (dict(difficulty="impossible"), "difficulty.*easy, medium, hard"),
-    (dict(difficulty=3), "difficulty"),
-    (dict(num_envs=0), "num_envs"),
-    (dict(num_envs=2.0), "num_envs"),
-    (dict(num_envs=True), "num_envs"),
-    (dict(seed=-1), "seed"),
-    (dict(seed="today"), "seed"),
-    (dict(state_lookahead=9), "state_lookahead.*0 to 8"),
-    (dict(horizon=0), "horizon"),
-    (dict(horizon=2.5), "horizon"),
-    (dict(mean_demand=()), "mean_demand"),
-    (dict(mean_demand=(1.0, -1.0)), "mean_demand"),
-    (dict(mean_demand=(1.0, 1.0)), "lead_times|storage"),
-    (dict(mean_demand="much"), "mean_demand"),
-    (dict(storage=(1.0, 2.0)), "storage.*5"),
-    (dict(order_limit=0.0), "order_limit"),
-    (dict(lead_times=(1, 1, 1, 2, 0)), "lead_times"),
-    (dict(lead_times=1.5), "lead_times.*whole"),
-    (dict(supplier_capacity=-1.0), "supplier_capacity"),
-    (dict(stockout_cost=float("nan")), "stockout_cost"),
-    (dict(demand_cv=0.0), "demand_cv"),
-    (dict(team_reward_weight=1.5), "team_reward_weight"),
-    (dict(regime_redraw=2.0), "regime_redraw"),
-    (dict(regime_probabilities=(0.5, 0.5)), "regime_probabilities"),
-    (dict(regime_probabilities=(0.5, 0.5, 0.5)), "regime_probabilities.*sum to 1"),
-    (dict(start_range=(2.0, 1.0)), "start_range"),
-    (dict(demand_multiplier=np.ones(29)), "demand_multiplier.*30"),
-    (dict(demand_multiplier=-np.ones(30)), "demand_multiplier"),
-    (dict(supplier_multiplier=np.ones((30, 5))), "supplier_multiplier"),
-    (dict(stockout_costs=1.0), "did you mean 'stockout_cost'"),
-    (dict(lookahead=1), "state_lookahead"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (dict(difficulty="impossible"), "difficulty.*easy, medium, hard"),
+        (dict(difficulty=3), "difficulty"),
+        (dict(num_envs=0), "num_envs"),
+        (dict(num_envs=2.0), "num_envs"),
+        (dict(num_envs=True), "num_envs"),
+        (dict(seed=-1), "seed"),
+        (dict(seed="today"), "seed"),
+        (dict(state_lookahead=9), "state_lookahead.*0 to 8"),
+        (dict(horizon=0), "horizon"),
+        (dict(horizon=2.5), "horizon"),
+        (dict(mean_demand=()), "mean_demand"),
+        (dict(mean_demand=(1.0, -1.0)), "mean_demand"),
+        (dict(mean_demand=(1.0, 1.0)), "lead_times|storage"),
+        (dict(mean_demand="much"), "mean_demand"),
+        (dict(storage=(1.0, 2.0)), "storage.*5"),
+        (dict(order_limit=0.0), "order_limit"),
+        (dict(lead_times=(1, 1, 1, 2, 0)), "lead_times"),
+        (dict(lead_times=1.5), "lead_times.*whole"),
+        (dict(supplier_capacity=-1.0), "supplier_capacity"),
+        (dict(stockout_cost=float("nan")), "stockout_cost"),
+        (dict(demand_cv=0.0), "demand_cv"),
+        (dict(team_reward_weight=1.5), "team_reward_weight"),
+        (dict(regime_redraw=2.0), "regime_redraw"),
+        (dict(regime_probabilities=(0.5, 0.5)), "regime_probabilities"),
+        (dict(regime_probabilities=(0.5, 0.5, 0.5)), "regime_probabilities.*sum to 1"),
+        (dict(start_range=(2.0, 1.0)), "start_range"),
+        (dict(demand_multiplier=np.ones(29)), "demand_multiplier.*30"),
+        (dict(demand_multiplier=-np.ones(30)), "demand_multiplier"),
+        (dict(supplier_multiplier=np.ones((30, 5))), "supplier_multiplier"),
+        (dict(stockout_costs=1.0), "did you mean 'stockout_cost'"),
+        (dict(lookahead=1), "state_lookahead"),
+    ],
+)
 def test_bad_constructor_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         MultiWarehouseEnv(**arguments)
 
 
-@pytest.mark.parametrize("actions,message", [
-    (np.zeros(5), r"shape \(5,\).*\(5, 1\)"),
-    (np.zeros((4, 1)), "shape"),
-    (np.zeros((5, 2)), "shape"),
-    (np.full((5, 1), -0.1), r"actions\[0, 0\] is -0.1"),
-    (np.array([[0.0], [0.5], [1.01], [0.0], [0.0]]), r"actions\[2, 0\] is 1.01"),
-    (np.array([[0.0], [np.nan], [0.0], [0.0], [0.0]]), r"actions\[1, 0\] is nan"),
-    (np.zeros((5, 1), dtype=bool), "bool"),
-    (np.array([["a"]] * 5), "floats"),
-    (None, "floats"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "actions,message",
+    [
+        (np.zeros(5), r"shape \(5,\).*\(5, 1\)"),
+        (np.zeros((4, 1)), "shape"),
+        (np.zeros((5, 2)), "shape"),
+        (np.full((5, 1), -0.1), r"actions\[0, 0\] is -0.1"),
+        (np.array([[0.0], [0.5], [1.01], [0.0], [0.0]]), r"actions\[2, 0\] is 1.01"),
+        (np.array([[0.0], [np.nan], [0.0], [0.0], [0.0]]), r"actions\[1, 0\] is nan"),
+        (np.zeros((5, 1), dtype=bool), "bool"),
+        (np.array([["a"]] * 5), "floats"),
+        (None, "floats"),
+    ],
+)
 def test_bad_actions_are_refused_and_leave_the_episode_alone(actions, message):
     env = MultiWarehouseEnv()
     env.reset(0)

@@ -12,8 +12,8 @@ from games import ConstantReward, GuessNumber, Leaving, Masked, MatrixGame, OldS
 from teams import make_team, same
 
 from core.base_agent import AgentTeam
-from core.experiment.checkpoint import load_checkpoint
 from core.experiment.evaluation import EVALUATION_SEED, evaluate
+from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.training import episode_seeds, shared_seeds, train
 from core.experiment.vector_env import VectorEnv
 from retail.environment import MultiWarehouseEnv
@@ -44,7 +44,7 @@ class Recorder(AgentTeam):
 
 
 class Folder:
-    """Where a training saves, as ``train`` needs it."""
+    """Where a training saves, as `train` needs it."""
 
     def __init__(self, path: Path):
         self.checkpoint = path / "checkpoint.pt"

@@ -18,10 +18,10 @@ import banking.train
 import retail.train
 from banking.environment import TransactionRoutingEnv
 from banking.scenarios import scenarios as banking_scenarios
-from core.experiment import what_if
-from core.experiment.checkpoint import save_checkpoint
+from core.experiment.deployment import what_if
+from core.experiment.deployment.what_if import Mixed, Scenario
 from core.experiment.evaluation import evaluate, half_width
-from core.experiment.what_if import Mixed, Scenario
+from core.experiment.runs.checkpoint import save_checkpoint
 from retail.environment import MultiWarehouseEnv
 from retail.scenarios import RULES, SHOWN, more_rules
 from retail.scenarios import scenarios as retail_scenarios
@@ -272,7 +272,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, capsys):
     def outcome(*arguments):
         code = what_if.main([str(argument) for argument in arguments])
         message = capsys.readouterr().err
-        assert message.count("\n") == 1 and message.startswith("python -m core.experiment.what_if: ")
+        assert message.count("\n") == 1 and message.startswith("python -m core.experiment.deployment.what_if: ")
         return code, message
 
     code, message = outcome(tmp_path)
@@ -301,7 +301,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, capsys):
 
 def test_the_command_as_users_run_it(tmp_path):
     run = run_folder(tmp_path / "run", algo="qmix")
-    command = [sys.executable, "-m", "core.experiment.what_if", str(run), "--episodes", "2"]
+    command = [sys.executable, "-m", "core.experiment.deployment.what_if", str(run), "--episodes", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

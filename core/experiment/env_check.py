@@ -3,7 +3,7 @@
 A broken environment rarely stops a training; it makes it learn something else. So each promise of the protocol is tried
 out for a few steps, and the first that is broken is refused, with what was expected, what was found and what to do.
 
-Shapes: E environments (absent if ``num_envs`` is), N agents, O observation, A action, S state.
+Shapes: E environments (absent if `num_envs` is), N agents, O observation, A action, S state.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def check_env(env: Any, agents: Any = None) -> None:
     and PyTorch stay as they were.
 
     Args:
-        env: plain, or stacked with ``num_envs``.
+        env: plain, or stacked with `num_envs`.
         agents: a team or list of agents that shall act in it; without them only the environment is checked.
 
     Raises:

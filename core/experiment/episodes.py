@@ -1,7 +1,7 @@
 """E episodes side by side, from the reset to the end of the last one. Training and evaluation share this.
 
-Here, and nowhere else, an environment's ``dones`` become ``terminated`` (nothing follows) and ``truncated`` (cut by the
-clock), and it is decided who is still ``active``.
+Here, and nowhere else, an environment's `dones` become `terminated` (nothing follows) and `truncated` (cut by the
+clock), and it is decided who is still `active`.
 
 Shapes: E environments, N agents, O observation, A action, S state.
 """
@@ -22,10 +22,10 @@ class Episodes:
     """What is seen now, who is still active, and what each episode brought so far.
 
     Args:
-        env: an environment with the axis E (see ``as_stacked``).
+        env: an environment with the axis E (see `as_stacked`).
         seeds: E seeds, one an episode.
         count: episodes that count, the first ones of the E; the others are never active. All by default.
-        with_state: read ``env.state()`` too.
+        with_state: read `env.state()` too.
     """
 
     def __init__(self, env: Any, seeds: Sequence[int], count: int | None = None, with_state: bool = False):

@@ -26,21 +26,21 @@ Policy = AgentTeam | Sequence[BaseAgent] | Callable[[np.ndarray], np.ndarray]
 
 
 def evaluate(env: Any, policy: Policy, episodes: int, seed: int = EVALUATION_SEED, *, greedy: bool = True):
-    """Run ``policy`` for whole episodes, without learning and without touching anybody's randomness.
+    """Run `policy` for whole episodes, without learning and without touching anybody's randomness.
 
     Args:
         env: plain or stacked (faster); it is reset, so give it another one than a training that is under way inside an
-            episode. Between the rounds of ``train`` every environment is free.
+            episode. Between the rounds of `train` every environment is free.
         policy: a team (or a list of agents), or a function from observations to actions. It meets observations
-            (E, N, O) if ``env`` is stacked and (N, O) if not, and if it has ``begin_episode(env)``, that is called
+            (E, N, O) if `env` is stacked and (N, O) if not, and if it has `begin_episode(env)`, that is called
             after every reset (centralized references and clairvoyant rules look at the environment there).
         episodes: number of episodes.
-        seed: of episode 0; episode k has ``seed + k``.
+        seed: of episode 0; episode k has `seed + k`.
         greedy: False lets a team explore, as in training.
 
     Returns:
         pandas.DataFrame, a row an episode: episode, seed, team_return (rewards summed over agents and time), length
-        (steps), and the environment's ``episode_metrics``.
+        (steps), and the environment's `episode_metrics`.
 
     Raises:
         ValueError: a number that cannot be, or an environment that breaks the protocol.
@@ -143,7 +143,7 @@ class Interval(NamedTuple):
 
 @functools.cache
 def student_t_quantile(degrees: float, probability: float = 0.975) -> float:
-    """Quantile of Student's t distribution (Student 1908), to 4 digits; ``probability`` in (0.5, 1).
+    """Quantile of Student's t distribution (Student 1908), to 4 digits; `probability` in (0.5, 1).
 
     With t = sqrt(degrees) tan(angle), the density of the angle is cos(angle)^(degrees - 1): a smooth function on a
     bounded interval, which is summed up numerically.
@@ -177,7 +177,7 @@ def summarize(table: Any, over: str | None = None, confidence: float = 0.95):
     """Mean and half the 95 % interval of every metric.
 
     Args:
-        table: from ``evaluate``, or several of them below each other.
+        table: from `evaluate`, or several of them below each other.
         over: a column that names independent groups, such as "training_seed": the interval is then over the means of
             the groups, since episodes of one training share its luck.
 
@@ -195,7 +195,7 @@ def summarize(table: Any, over: str | None = None, confidence: float = 0.95):
 
 
 def paired_difference(table_a: Any, table_b: Any, metric: str = "team_return", confidence: float = 0.95) -> Interval:
-    """Mean and interval of ``a - b`` over episodes that both met: with common random numbers, far narrower.
+    """Mean and interval of `a - b` over episodes that both met: with common random numbers, far narrower.
 
     Raises:
         ValueError: the tables hold different episodes, or lack the metric.

@@ -2,7 +2,7 @@
 
 PettingZoo (Terry et al. 2021, arXiv 2009.14471) speaks in dictionaries from agent names to values, and drops an agent
 that has finished from them. Here an environment speaks in arrays with one row an agent, always in the same order. The
-library is optional (``pip install pettingzoo``) and imported only when one of the two functions is called.
+library is optional (`pip install pettingzoo`) and imported only when one of the two functions is called.
 
 Shapes: N agents, O observation, A action, S state.
 """
@@ -18,16 +18,16 @@ from core.experiment.vector_env import as_array, as_truncated, describe, reset, 
 
 
 def from_parallel_env(penv: Any, *, pad_unequal: bool = False) -> FromParallel:
-    """Give a PettingZoo ``ParallelEnv`` the protocol of this repository; several copies are stacked by ``VectorEnv``.
+    """Give a PettingZoo `ParallelEnv` the protocol of this repository; several copies are stacked by `VectorEnv`.
 
-    - Agents keep the order of ``possible_agents``. All must be there after a reset.
-    - ``truncations`` become ``info["truncated"]``; an agent that is both terminated and truncated is terminated.
+    - Agents keep the order of `possible_agents`. All must be there after a reset.
+    - `truncations` become `info["truncated"]`; an agent that is both terminated and truncated is terminated.
     - An agent that finishes still gets its true last observation, to bootstrap from. From the next step on it is dead:
       observation and reward 0, done True, and its action is ignored.
-    - ``Discrete`` actions are counted from 0, ``Box`` actions are rescaled from [0, 1] to the box and flattened.
-    - Observations are flattened (``gymnasium.spaces.flatten``: a ``Discrete`` one becomes one-hot).
+    - `Discrete` actions are counted from 0, `Box` actions are rescaled from [0, 1] to the box and flattened.
+    - Observations are flattened (`gymnasium.spaces.flatten`: a `Discrete` one becomes one-hot).
     - Action masks are taken from observations {"observation": ..., "action_mask": ...} or from the infos.
-    - ``state()`` is offered where the environment declares a ``state_space``.
+    - `state()` is offered where the environment declares a `state_space`.
 
     Args:
         penv: the environment; it is reset once, to see whether its infos hold action masks.
@@ -37,7 +37,7 @@ def from_parallel_env(penv: Any, *, pad_unequal: bool = False) -> FromParallel:
 
     Raises:
         ImportError: PettingZoo is not installed.
-        ValueError: agents of different shapes without ``pad_unequal``, or spaces that have no counterpart here.
+        ValueError: agents of different shapes without `pad_unequal`, or spaces that have no counterpart here.
     """
     _require("from_parallel_env")
     if not callable(getattr(penv, "step", None)) or hasattr(penv, "agent_iter"):
@@ -46,14 +46,14 @@ def from_parallel_env(penv: Any, *, pad_unequal: bool = False) -> FromParallel:
 
 
 def to_parallel_env(env: Any, discrete_actions: bool | None = None) -> Any:
-    """Make a PettingZoo ``ParallelEnv`` of an environment of this repository's protocol, a single copy.
+    """Make a PettingZoo `ParallelEnv` of an environment of this repository's protocol, a single copy.
 
-    Agents are called agent_0, agent_1, ... Discrete actions become ``Discrete``, continuous ones ``Box(0, 1)``. Action
+    Agents are called agent_0, agent_1, ... Discrete actions become `Discrete`, continuous ones `Box(0, 1)`. Action
     masks join the observation, {"observation": ..., "action_mask": ...}, as PettingZoo's own environments do it. At its
-    last step every agent's info holds the environment's ``episode_metrics``.
+    last step every agent's info holds the environment's `episode_metrics`.
 
     Args:
-        env: built without ``num_envs``.
+        env: built without `num_envs`.
         discrete_actions: needed if the environment itself does not say.
 
     Raises:
@@ -64,7 +64,7 @@ def to_parallel_env(env: Any, discrete_actions: bool | None = None) -> Any:
     from pettingzoo import ParallelEnv
 
     class ParallelView(ToParallel, ParallelEnv):
-        """``ToParallel`` as a subclass of what PettingZoo's wrappers expect."""
+        """`ToParallel` as a subclass of what PettingZoo's wrappers expect."""
 
     return ParallelView(env, discrete_actions)
 
@@ -81,7 +81,7 @@ def _require(function: str) -> None:
 
 
 class FromParallel:
-    """A PettingZoo environment behind the documented protocol; see ``from_parallel_env``."""
+    """A PettingZoo environment behind the documented protocol; see `from_parallel_env`."""
 
     def __init__(self, penv: Any, pad_unequal: bool = False):
         self.penv = penv
@@ -138,7 +138,7 @@ class FromParallel:
         return self._read(observed, infos, alive), paid, ~self._alive, info
 
     def _read(self, observed: dict, infos: dict, present: np.ndarray) -> np.ndarray:
-        """Observations (N, O) of those who are ``present`` (N,), zeros for the others; and the masks, to keep."""
+        """Observations (N, O) of those who are `present` (N,), zeros for the others; and the masks, to keep."""
         observations = np.zeros((self.num_agents, self.observation_space_size), np.float32)
         self._masks = self._own_actions.copy()
         for i in np.flatnonzero(present):
@@ -255,7 +255,7 @@ def _refuse_differences(agents: Sequence[Any], seen: Sequence[_Seen], acts: Sequ
 
 
 class ToParallel:
-    """An environment of the documented protocol with PettingZoo's methods; see ``to_parallel_env``."""
+    """An environment of the documented protocol with PettingZoo's methods; see `to_parallel_env`."""
 
     render_mode = None
 
@@ -343,7 +343,7 @@ class ToParallel:
         return joint
 
     def _told(self, observations: Any, agents: Sequence[str]) -> dict[str, Any]:
-        """What each of ``agents`` is told, from (N, O)."""
+        """What each of `agents` is told, from (N, O)."""
         seen = as_array("observations", observations, (len(self.possible_agents), self.env.observation_space_size))
         rows = {agent: seen[self._index(agent)].copy() for agent in agents}
         if not hasattr(self.env, "action_masks"):

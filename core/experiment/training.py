@@ -1,6 +1,6 @@
 """The one training loop, for every algorithm and every environment.
 
-``train`` knows no algorithm: the team acts, is told what happened, and decides itself when to learn. Training goes in
+`train` knows no algorithm: the team acts, is told what happened, and decides itself when to learn. Training goes in
 rounds: E environments are reset with their seeds and run until the last one is over. Evaluations, checkpoints and stops
 fall between rounds, where an environment holds nothing that its next reset does not set anew. So a checkpoint needs no
 environment, and a resumed run continues bit for bit.
@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from core.base_agent import AgentTeam, BaseAgent, as_team
-from core.experiment import distributed as ranks
-from core.experiment.checkpoint import refuse_other_team, save_checkpoint
 from core.experiment.env_check import check_env
 from core.experiment.episodes import Episodes
+from core.experiment.runs import distributed as ranks
+from core.experiment.runs.checkpoint import refuse_other_team, save_checkpoint
 from core.experiment.vector_env import as_stacked
 
 BLOCK = 1_000_000  # seeds of one training, so episodes at most
@@ -35,7 +35,7 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class Progress:
-    """What ``on_round`` is told."""
+    """What `on_round` is told."""
 
     episodes: int  # trained so far
     total: int  # to be trained in all
@@ -63,10 +63,10 @@ def train(
     stop: Callable[[], bool] | None = None,
     progress: bool | str = True,
 ):
-    """Train ``agents`` in ``env``.
+    """Train `agents` in `env`.
 
     Args:
-        env: an environment of the documented protocol; with ``num_envs=E`` it runs E episodes a round, else one. A
+        env: an environment of the documented protocol; with `num_envs=E` it runs E episodes a round, else one. A
             stacked one is stepped until its last episode is over; what it returns for the others is not used. If it
             takes no seed, NumPy's and Python's global generators are seeded in its stead.
         agents: a team, or a list of agents that becomes one.
@@ -74,12 +74,12 @@ def train(
             of the last round are neither learnt from nor recorded.
         seed: training episode k gets the environment seed 1_000_000 * (seed + 1) + k (200 blocks that are kept for
             tuning and validation are skipped), and the team's exploration is seeded from the same block. A team with
-            ``episodes_per_seed`` > 1 gets the same seed for so many neighbouring copies.
-        run: where to save: an object with ``checkpoint`` (a path) and ``write_progress(table)``, such as ``RunFolder``.
-        evaluate_every, evaluation: after so many episodes, and at the end, call ``evaluation()`` -> table. The means of
+            `episodes_per_seed` > 1 gets the same seed for so many neighbouring copies.
+        run: where to save: an object with `checkpoint` (a path) and `write_progress(table)`, such as `RunFolder`.
+        evaluate_every, evaluation: after so many episodes, and at the end, call `evaluation()` -> table. The means of
             its number columns join that round's last row as evaluation_<name>.
-        save_every: save to ``run`` after so many episodes. The end of the training, and a stop, are always saved.
-        resume: what ``load_checkpoint`` returned: continue there, as if there had been no break.
+        save_every: save to `run` after so many episodes. The end of the training, and a stop, are always saved.
+        resume: what `load_checkpoint` returned: continue there, as if there had been no break.
         on_round: called before every round, and once more after the last, for instance to set the difficulty.
         stop: asked after every round; True ends the training early.
         progress: show a bar, on a terminal only; a string names the metric beside it (default: team_return).
@@ -164,18 +164,18 @@ def _play_round(env: Any, agents: AgentTeam, seed: int, rows: list[Row], episode
 
 
 def episode_seeds(seed: int, first: int, count: int) -> range:
-    """Environment seeds of the training episodes ``first`` to ``first + count - 1`` of the training seed ``seed``."""
+    """Environment seeds of the training episodes `first` to `first + count - 1` of the training seed `seed`."""
     block = seed + 1 if seed + 1 < RESERVED.start else seed + 1 + len(RESERVED)
     return range(BLOCK * block + first, BLOCK * block + first + count)
 
 
 def shared_seeds(seeds: Sequence[int], size: int) -> list[int]:
-    """Neighbours in groups of ``size`` take the seed of the first of them, so that they meet the same chance events."""
+    """Neighbours in groups of `size` take the seed of the first of them, so that they meet the same chance events."""
     return [seeds[k - k % size] for k in range(len(seeds))]
 
 
 def to_table(rows: Sequence[Row]):
-    """The history as a pandas.DataFrame; ``seconds``, the one column that differs from run to run, comes last."""
+    """The history as a pandas.DataFrame; `seconds`, the one column that differs from run to run, comes last."""
     import pandas as pd
 
     table = pd.DataFrame(rows, columns=_names(rows))
@@ -183,7 +183,7 @@ def to_table(rows: Sequence[Row]):
 
 
 def _names(rows: Sequence[dict[str, float]]) -> list[str]:
-    """All keys in the order of their first appearance, ``seconds`` last."""
+    """All keys in the order of their first appearance, `seconds` last."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     return sorted(names, key="seconds".__eq__)
 
@@ -192,7 +192,7 @@ def _names(rows: Sequence[dict[str, float]]) -> list[str]:
 
 
 def _begin(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any] | None) -> list[Row]:
-    """Make the team ready: new, or as it was when ``resume`` was saved. Returns the history so far."""
+    """Make the team ready: new, or as it was when `resume` was saved. Returns the history so far."""
     agents.begin_rollouts(env.num_envs)
     rows: list[Row] = []
     if resume is None:
@@ -245,7 +245,7 @@ def _save(run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], las
 
 
 def _due(every: int, before: int, after: int, total: int) -> bool:
-    """A clock that strikes every ``every`` episodes struck in this round, or the training ended; 0: never."""
+    """A clock that strikes every `every` episodes struck in this round, or the training ended; 0: never."""
     return every > 0 and (before // every < after // every or after >= total)
 
 

@@ -1,7 +1,7 @@
 """Copies of an environment side by side, and what an environment may return.
 
 An algorithm always meets E environments at once, so every array has a leading axis E. An environment built with
-``num_envs=E`` brings that axis itself; ``VectorEnv`` gives it to copies of any other one.
+`num_envs=E` brings that axis itself; `VectorEnv` gives it to copies of any other one.
 
 Shapes: E environments, N agents, O observation, A action, S state.
 """
@@ -18,13 +18,13 @@ from core.utils import seed_everything
 
 
 class VectorEnv:
-    """E copies of an environment as one, with the same protocol and ``num_envs = E``.
+    """E copies of an environment as one, with the same protocol and `num_envs = E`.
 
     Copy e that is seeded k does what the single environment seeded k does. A copy whose episode is over is frozen until
     the next reset: it is not stepped, its observation stays, its reward is 0 and its dones are True.
 
     Args:
-        makers: one function a copy that builds it: ``VectorEnv([make] * 8)``.
+        makers: one function a copy that builds it: `VectorEnv([make] * 8)`.
 
     Raises:
         ValueError: no maker; the copies differ in size, are stacked themselves, or are one and the same object.
@@ -121,7 +121,7 @@ class VectorEnv:
 
 
 def as_stacked(env: Any) -> Any:
-    """``env`` with the axis E: itself if it was built with ``num_envs``, else as the only copy of a VectorEnv."""
+    """`env` with the axis E: itself if it was built with `num_envs`, else as the only copy of a VectorEnv."""
     return env if getattr(env, "num_envs", None) is not None else VectorEnv([lambda: env])
 
 
@@ -147,7 +147,7 @@ def _takes_seed(env: Any) -> bool:
 
 
 def reset(env: Any, seed: int | Sequence[int] | None) -> Any:
-    """Reset ``env`` with ``seed``; returns what it returned.
+    """Reset `env` with `seed`; returns what it returned.
 
     An environment that takes no seed may still draw from the global generators of NumPy, Python or PyTorch: these are
     seeded in its stead, so that its episodes repeat too. (One that keeps a generator of its own and takes no seed
@@ -162,7 +162,7 @@ def reset(env: Any, seed: int | Sequence[int] | None) -> Any:
 
 
 def unpack_step(outcome: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """What ``step`` returned, as (observations, rewards, dones, info). Raises ValueError if it is not that."""
+    """What `step` returned, as (observations, rewards, dones, info). Raises ValueError if it is not that."""
     if not isinstance(outcome, (tuple, list)) or len(outcome) != 4:
         gymnasium = isinstance(outcome, (tuple, list)) and len(outcome) == 5
         hint = '; put "truncated" into info, and terminated | truncated into dones' if gymnasium else ""
@@ -174,7 +174,7 @@ def unpack_step(outcome: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
 
 
 def as_array(name: str, value: Any, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
-    """``value`` as an array of this shape and type; lists are converted. Raises ValueError naming both shapes."""
+    """`value` as an array of this shape and type; lists are converted. Raises ValueError naming both shapes."""
     array = value if type(value) is np.ndarray else _converted(value)
     if array is None or array.shape != shape or array.dtype.kind not in "fiub":
         hint = ""
@@ -187,7 +187,7 @@ def as_array(name: str, value: Any, shape: tuple[int, ...], dtype: type = np.flo
 
 
 def as_truncated(info: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray | bool:
-    """info["truncated"] as booleans that broadcast to ``shape``, (N,) or (E, N); absent means False."""
+    """info["truncated"] as booleans that broadcast to `shape`, (N,) or (E, N); absent means False."""
     value = info.get("truncated", False)
     if value is False or value is True or value is None:
         return bool(value)

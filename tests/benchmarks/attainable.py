@@ -119,7 +119,7 @@ def critic_slopes(run: Path, episodes: int = 200) -> tuple[Tensor, Tensor]:
     The exact slope of the discounted cost to come, the team acting on as it does, and what the team's critics say.
     Both (moments * E, N), dollars for the whole order limit.
     """
-    from core.experiment.saved_teams import load_team, trained
+    from core.experiment.deployment.saved_teams import load_team, trained
 
     path, config, problem = trained(run)[0]
     team = load_team(path, config, problem)
@@ -211,11 +211,21 @@ class DifferentiableWarehouses:
         day = torch.from_numpy((period + env._phase) % WEEK)[:, None].expand_as(position)
         lead = tensor(env._lead)
         columns = (
-            self.on_hand / (4 * s), self.pipeline[0] / s, self.pipeline[1] / s, in_transit / (4 * s), demand / s,
-            self.average / s, unmet / s, received / s, sent / s, tensor(env._week_sin)[day],
-            tensor(env._week_cos)[day], fill.expand_as(position), (position - (lead + 1) * self.average) / (4 * s),
+            self.on_hand / (4 * s),
+            self.pipeline[0] / s,
+            self.pipeline[1] / s,
+            in_transit / (4 * s),
+            demand / s,
+            self.average / s,
+            unmet / s,
+            received / s,
+            sent / s,
+            tensor(env._week_sin)[day],
+            tensor(env._week_cos)[day],
+            fill.expand_as(position),
+            (position - (lead + 1) * self.average) / (4 * s),
             (position / self.average.clamp(min=1e-9)).clamp(max=20.0) / 10.0,
-        )  # fmt: skip
+        )
         return torch.stack(columns, dim=-1)
 
 

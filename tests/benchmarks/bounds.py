@@ -76,7 +76,7 @@ def retail(difficulty: str, episodes: int) -> dict[str, np.ndarray]:
 
 
 def banking(difficulty: str, episodes: int, rollout_episodes: int) -> dict[str, np.ndarray]:
-    """Name -> team reward of each episode; the rollout has the first ``rollout_episodes``."""
+    """Name -> team reward of each episode; the rollout has the first `rollout_episodes`."""
     from banking.baselines import play, tuned_rule
     from banking.clairvoyant import clairvoyant_rollout, relaxed_bounds
     from banking.environment import TransactionRoutingEnv
@@ -97,12 +97,21 @@ def rows(problem: str, difficulty: str, values: dict[str, np.ndarray]) -> list[d
     found = []
     for name, value in values.items():
         same = best[: len(value)]
-        found.append({
-            "problem": problem, "difficulty": difficulty, "name": name, "metric": METRIC[problem],
-            "episodes": len(value), "mean": value.mean(), "half_width": half_width(value),
-            "best_rule": BEST_RULE[problem], "best_rule_mean": same.mean(),
-            "difference": (value - same).mean(), "difference_half_width": half_width(value - same),
-        })  # fmt: skip
+        found.append(
+            {
+                "problem": problem,
+                "difficulty": difficulty,
+                "name": name,
+                "metric": METRIC[problem],
+                "episodes": len(value),
+                "mean": value.mean(),
+                "half_width": half_width(value),
+                "best_rule": BEST_RULE[problem],
+                "best_rule_mean": same.mean(),
+                "difference": (value - same).mean(),
+                "difference_half_width": half_width(value - same),
+            }
+        )
     return found
 
 

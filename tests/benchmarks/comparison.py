@@ -47,14 +47,23 @@ TO_BEAT = {"retail": "adaptive base-stock, tuned jointly", "banking": "local ind
 OWN = "-own"  # ending of a control's name: its critic sees the own observation alone
 FRONT_PAGE = {
     "retail": [
-        "untrained maddpg", "maddpg", "rule: random", "rule: base-stock, newsvendor", "rule: base-stock, tuned jointly",
+        "untrained maddpg",
+        "maddpg",
+        "rule: random",
+        "rule: base-stock, newsvendor",
+        "rule: base-stock, tuned jointly",
         "rule: adaptive base-stock, tuned jointly",
     ],
     "banking": [
-        "untrained mappo", "mappo", "rule: round robin", "rule: join shortest queue, own", "rule: size threshold",
-        "rule: local index", "rule: global index",
+        "untrained mappo",
+        "mappo",
+        "rule: round robin",
+        "rule: join shortest queue, own",
+        "rule: size threshold",
+        "rule: local index",
+        "rule: global index",
     ],
-}  # fmt: skip
+}
 LINES = {"maddpg": "#0072B2", "mappo": "#E69F00", "qmix": "#009E73"}  # colours of the learning curves
 SHOWN_RULES = {
     "retail": ("base-stock, tuned jointly", "adaptive base-stock, tuned jointly"),
@@ -89,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run_all(options: argparse.Namespace) -> None:
-    """Every missing cell in a process of its own, ``--jobs`` at a time; a finished cell is kept at once."""
+    """Every missing cell in a process of its own, `--jobs` at a time; a finished cell is kept at once."""
     RESULTS.mkdir(exist_ok=True)
     done = set()
     if table_path().exists():
@@ -126,7 +135,7 @@ def run_one(problem_name: str, difficulty: str, policy: str, seed: str, part: Pa
     import torch
 
     from core.experiment.evaluation import evaluate
-    from core.experiment.runs import build_team
+    from core.experiment.runs.run import build_team
     from core.experiment.training import train
 
     torch.set_num_threads(1)
@@ -338,7 +347,7 @@ def closed(gap, value: float, to_beat: float | None) -> list[str]:
 
 def gap_of(problem: str, difficulty: str, cell):
     """From the plain rule to the bound, for the policies of this table; None where bounds.py has not been run."""
-    from core.experiment.tables import stored_gap
+    from core.experiment.reporting.tables import stored_gap
 
     rules = cell[cell["policy"].str.startswith("rule: ")].set_index("policy")[SORTED_BY[problem]]
     means = {name.removeprefix("rule: "): value for name, value in rules.items()}

@@ -96,9 +96,14 @@ def one_training(algorithm: str, game: str, seed: int, rounds: int) -> dict[str,
     team = ALGORITHMS[algorithm](1, 3, 2, config)
     started = time.process_time()
     history = train(
-        env, team, COPIES * rounds, seed=seed, progress=False,
-        evaluate_every=max(1, COPIES * rounds // EVALUATIONS), evaluation=lambda: evaluate(test, team, 1),
-    )  # fmt: skip
+        env,
+        team,
+        COPIES * rounds,
+        seed=seed,
+        progress=False,
+        evaluate_every=max(1, COPIES * rounds // EVALUATIONS),
+        evaluation=lambda: evaluate(test, team, 1),
+    )
     returns = history["evaluation_team_return"].dropna() / 2  # both agents are paid the same
     return {
         "algorithm": algorithm,

@@ -72,8 +72,18 @@ TASKS = {
     ),
     "simple_reference_v3": Task({}, lambda total: total, "sum"),
 }
-COLUMNS = ("environment", "fork", "algorithm", "training_seed", "episodes", "env_steps", "cpu_seconds", "evaluated",
-           "return_sum", "return_mean")  # fmt: skip
+COLUMNS = (
+    "environment",
+    "fork",
+    "algorithm",
+    "training_seed",
+    "episodes",
+    "env_steps",
+    "cpu_seconds",
+    "evaluated",
+    "return_sum",
+    "return_mean",
+)
 
 
 def main() -> int:
@@ -123,7 +133,7 @@ def make_env(name: str, copies: int) -> VectorEnv:
 
 
 def train_one(name: str, algorithm: str, seed: int, episodes: int, evaluated: int, seconds: float):
-    """Train one team within ``seconds`` of CPU time -> its row and its history."""
+    """Train one team within `seconds` of CPU time -> its row and its history."""
     env, started = make_env(name, NUM_ENVS[algorithm]), time.process_time()
     config = {"action_type": "discrete", "seed": seed, **CONFIGS[algorithm]}
     sizes = env.observation_space_size, env.action_space_size, env.num_agents
@@ -225,7 +235,7 @@ def number(value) -> str:
 
 def draw(curves, path: Path) -> None:
     """Training returns over environment steps, a panel an environment, the mean of the seeds."""
-    from core.experiment.plotting import Panel, time_panels
+    from core.experiment.reporting.plotting import Panel, time_panels
 
     per_step = BLOCK * STEPS
     curves = curves[curves["env_steps"] % per_step == 0]  # whole blocks

@@ -56,9 +56,19 @@ def main() -> int:
                     samples[name].append(1000 * seconds)
         for name, ms in samples.items():
             low, middle, high = (round(value, 3) for value in (min(ms), median(ms), max(ms)))
-            rows.append({"algorithm": name, "agents": n, "median_ms": middle, "fastest_ms": low, "slowest_ms": high,
-                         "repeats": len(ms), "threads": 1, "torch": torch.__version__,
-                         "processor": platform.processor() or platform.machine()})  # fmt: skip
+            rows.append(
+                {
+                    "algorithm": name,
+                    "agents": n,
+                    "median_ms": middle,
+                    "fastest_ms": low,
+                    "slowest_ms": high,
+                    "repeats": len(ms),
+                    "threads": 1,
+                    "torch": torch.__version__,
+                    "processor": platform.processor() or platform.machine(),
+                }
+            )
             print(f"{name:7s} {n:4d} agents  {median(ms):9.2f} ms", flush=True)
     write(rows, options.out)
     if options.publish:
@@ -70,7 +80,7 @@ def main() -> int:
 
 
 def random_step(rng: np.random.Generator, team: AgentTeam, envs: int) -> Transition:
-    """One step of ``envs`` made-up environments; the actions are the team's own."""
+    """One step of `envs` made-up environments; the actions are the team's own."""
     n = team.num_agents
     seen = rng.standard_normal((2, envs, n, OBSERVATION)).astype(np.float32)
     no = np.zeros((envs, n), dtype=bool)
@@ -162,8 +172,10 @@ def publish(rows: list[dict]) -> None:
     """Write the table between the two marks of the theory page."""
     agents = list(dict.fromkeys(row["agents"] for row in rows))
     cell = {(row["algorithm"], row["agents"]): f"{row['median_ms']:.1f}" for row in rows}
-    lines = [f"| ms an update, torch {rows[0]['torch']} | " + " | ".join(f"n = {n}" for n in agents) + " |",
-             "|---" * (len(agents) + 1) + "|"]  # fmt: skip
+    lines = [
+        f"| ms an update, torch {rows[0]['torch']} | " + " | ".join(f"n = {n}" for n in agents) + " |",
+        "|---" * (len(agents) + 1) + "|",
+    ]
     lines += [f"| {name.upper()} | " + " | ".join(cell[name, n] for n in agents) + " |" for name in ALGORITHMS]
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)

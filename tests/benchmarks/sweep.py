@@ -53,8 +53,10 @@ KEYS = {
     },
 }
 BUDGETS = {("maddpg", "retail"): (125, 250, 500, 1000, 2000), ("mappo", "banking"): (25, 50, 100, 200, 400, 800, 3200)}
-RULES = {"retail": ("base-stock, tuned jointly", "adaptive base-stock, tuned jointly"),
-         "banking": ("size threshold", "local index", "global index")}  # fmt: skip
+RULES = {
+    "retail": ("base-stock, tuned jointly", "adaptive base-stock, tuned jointly"),
+    "banking": ("size threshold", "local index", "global index"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,15 +74,16 @@ def main(argv: list[str] | None = None) -> int:
     seeds = options.seeds or ([0] if options.study == "keys" else [0, 1])
     path = RESULTS / f"{options.study}.csv"
     if not options.redraw:
-        run_all([entry | {"evaluated": options.eval_episodes} for entry in wanted(options.study, seeds)],
-                path, options.jobs)  # fmt: skip
+        run_all(
+            [entry | {"evaluated": options.eval_episodes} for entry in wanted(options.study, seeds)], path, options.jobs
+        )
     report = {"keys": draw_keys, "budget": draw_budget, "curriculum": print_curriculum}[options.study]
     report(read(path))
     return 0
 
 
 def wanted(study: str, seeds: list[int]) -> list[dict]:
-    """The trainings of a study, as arguments of ``train_one``."""
+    """The trainings of a study, as arguments of `train_one`."""
     entries = []
     for seed in seeds:
         if study == "keys":
@@ -95,8 +98,13 @@ def wanted(study: str, seeds: list[int]) -> list[dict]:
                 entries += [base | {"episodes": episodes} for episodes in budgets]
         else:
             for algorithm, problem in BUDGETS:
-                base = {"algorithm": algorithm, "problem": problem, "seed": seed, "first": 10_000,
-                        "episodes": 1000 if problem == "retail" else 200}  # fmt: skip
+                base = {
+                    "algorithm": algorithm,
+                    "problem": problem,
+                    "seed": seed,
+                    "first": 10_000,
+                    "episodes": 1000 if problem == "retail" else 200,
+                }
                 entries += [base | {"curriculum": True}]
                 entries += [base | {"difficulty": difficulty} for difficulty in ("medium", "hard")]
     return sorted(entries, key=lambda entry: entry["episodes"], reverse=study == "budget")
@@ -118,7 +126,7 @@ def train_one(
     import torch
 
     from core.experiment.evaluation import evaluate
-    from core.experiment.runs import build_team, curriculum_level
+    from core.experiment.runs.run import build_team, curriculum_level
     from core.experiment.training import train
 
     torch.set_num_threads(1)
@@ -143,12 +151,23 @@ def train_one(
     for judged in ("medium", "hard") if curriculum else (difficulty,):
         metric = METRIC[problem][0]
         quality = evaluate(made.make_env(250, judged), team, evaluated, seed=first)[metric].mean()
-        rows.append({
-            "algorithm": algorithm, "problem": problem, "episodes": episodes, "seed": seed, "key": key, "value": value,
-            "trained_on": "curriculum" if curriculum else difficulty, "difficulty": judged, "metric": metric,
-            "quality": round(float(quality), 3), "diverged": diverged, "evaluated": evaluated,
-            "seconds": round(seconds),
-        })  # fmt: skip
+        rows.append(
+            {
+                "algorithm": algorithm,
+                "problem": problem,
+                "episodes": episodes,
+                "seed": seed,
+                "key": key,
+                "value": value,
+                "trained_on": "curriculum" if curriculum else difficulty,
+                "difficulty": judged,
+                "metric": metric,
+                "quality": round(float(quality), 3),
+                "diverged": diverged,
+                "evaluated": evaluated,
+                "seconds": round(seconds),
+            }
+        )
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The trained teams of a run's folder, for those who question them: ``audit.py``, ``what_if.py``, your own scripts."""
+"""The trained teams of a run's folder, for those who question them: `audit.py`, `what_if.py`, your own scripts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from core.base_agent import AgentTeam
-from core.experiment.checkpoint import load_checkpoint
-from core.experiment.cli import UsageError
-from core.experiment.results import RunFolder
+from core.experiment.runs.checkpoint import load_checkpoint
+from core.experiment.runs.flags import UsageError
+from core.experiment.runs.folders import RunFolder
 
 
 def trained(run: Path) -> list[tuple[Path, dict[str, Any], Any]]:
@@ -26,8 +26,8 @@ def trained(run: Path) -> list[tuple[Path, dict[str, Any], Any]]:
 
 
 def _problem(name: str) -> Any:
-    """The PROBLEM that ``<name>/train.py`` of this repository describes; nothing else is ever imported."""
-    train = Path(__file__).resolve().parents[2] / name / "train.py"
+    """The PROBLEM that `<name>/train.py` of this repository describes; nothing else is ever imported."""
+    train = Path(__file__).resolve().parents[3] / name / "train.py"
     if not name.isidentifier() or not train.is_file():
         raise UsageError(f"config.json names the problem {name!r}, but there is no {name}/train.py")
     return importlib.import_module(f"{name}.train").PROBLEM

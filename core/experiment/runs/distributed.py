@@ -1,4 +1,4 @@
-"""The same training shared out over processes: ``torchrun --nproc-per-node=N script.py``.
+"""The same training shared out over processes: `torchrun --nproc-per-node=N script.py`.
 
 Each process runs its share of the environments and keeps its own experience; gradients are averaged before every
 optimizer step, so all processes hold the same networks, and count the steps of all. The first process alone evaluates
@@ -69,7 +69,7 @@ def is_main() -> bool:
 
 
 def share_of(num_envs: int) -> int:
-    """How many of ``num_envs`` environments this process runs.
+    """How many of `num_envs` environments this process runs.
 
     Raises:
         ValueError: they cannot be shared out equally.
@@ -80,7 +80,7 @@ def share_of(num_envs: int) -> int:
 
 
 def share(value: Any) -> Any:
-    """The first process's ``value`` (such as the name of the run's folder), in all processes."""
+    """The first process's `value` (such as the name of the run's folder), in all processes."""
     if world_size() == 1:
         return value
     box = [value]
@@ -103,7 +103,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def agreed(value: int, what: str) -> int:
-    """``value``, which must be the same in all processes.
+    """`value`, which must be the same in all processes.
 
     Raises:
         ValueError: it is not, in all processes: better than waiting for each other for ever.

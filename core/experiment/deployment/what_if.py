@@ -1,7 +1,7 @@
-"""What if? ``python -m core.experiment.what_if RUN_FOLDER`` disturbs the world that a trained team meets.
+"""What if? `python -m core.experiment.deployment.what_if RUN_FOLDER` disturbs the world that a trained team meets.
 
 Demand surges, suppliers and channels fail, lead times grow, acknowledgements come late, one agent is replaced by a rule
-that the others never met. ``<problem>/scenarios.py`` says which, as data. The trained team (greedily) and the classical
+that the others never met. `<problem>/scenarios.py` says which, as data. The trained team (greedily) and the classical
 rules meet the same unseen episodes in every scenario, and nobody is trained or tuned anew: what is measured is how far
 each falls from its own undisturbed result, paired over the episodes.
 
@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.experiment.cli import MAX_EVAL_EPISODES, UsageError, plain_warnings
+from core.experiment.deployment.saved_teams import load_team, trained
 from core.experiment.evaluation import evaluate, half_width
-from core.experiment.plotting import Panel, dot_panels
-from core.experiment.results import RunFolder, require_writable
-from core.experiment.runs import COPIES
-from core.experiment.saved_teams import load_team, trained
-from core.experiment.tables import Results
+from core.experiment.reporting.plotting import Panel, dot_panels
+from core.experiment.reporting.tables import Results
+from core.experiment.runs.flags import MAX_EVAL_EPISODES, UsageError, plain_warnings
+from core.experiment.runs.folders import RunFolder, require_writable
+from core.experiment.runs.run import COPIES
 
 NONE = "none"  # the scenario that disturbs nothing
 
@@ -47,8 +47,8 @@ class Mixed:
     """A policy in which one agent acts by another policy: observations (..., N, O) -> actions (..., N) or (..., N, A).
 
     Args:
-        policy: a team, which acts greedily, or a function from observations to actions; so is ``rule``.
-        agent: number of the one that acts by ``rule``.
+        policy: a team, which acts greedily, or a function from observations to actions; so is `rule`.
+        agent: number of the one that acts by `rule`.
     """
 
     def __init__(self, policy: Any, rule: Any, agent: int):
@@ -167,7 +167,7 @@ def draw(path: Path, table: Any, columns: Sequence[tuple[str, str, str]], title:
 def main(argv: Sequence[str] | None = None) -> int:
     """Study the trained teams of a run folder, print and write the tables and the picture, return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m core.experiment.what_if",
+        prog="python -m core.experiment.deployment.what_if",
         description="What becomes of a trained team, and of the classical rules, when the world is disturbed.",
         epilog="exit codes: 0 done, 1 the run cannot be read or the results cannot be written, 2 wrong usage, "
         "130 stopped by Ctrl-C",

@@ -1,8 +1,8 @@
 """Files that a crash cannot halve.
 
 A checkpoint is first written in full beside its place and flushed to the disk; then the old one is renamed to
-``..._previous.pt`` and the new one takes its place. Whenever the power goes, at least one whole file is there, and
-reading takes the newest whole one. It holds tensors and plain values alone and is read with ``weights_only=True``, so
+`..._previous.pt` and the new one takes its place. Whenever the power goes, at least one whole file is there, and
+reading takes the newest whole one. It holds tensors and plain values alone and is read with `weights_only=True`, so
 that a checkpoint from a stranger can be wrong but cannot run code.
 """
 
@@ -23,10 +23,10 @@ from core.utils import write_atomically
 
 
 def save_checkpoint(path: str | os.PathLike, payload: dict[str, Any]) -> None:
-    """Replace the checkpoint at ``path`` and keep the one before it.
+    """Replace the checkpoint at `path` and keep the one before it.
 
     Args:
-        path: the file, such as ``run/checkpoint.pt``.
+        path: the file, such as `run/checkpoint.pt`.
         payload: a dictionary of tensors and plain Python values.
 
     Raises:
@@ -49,7 +49,7 @@ def save_checkpoint(path: str | os.PathLike, payload: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Read the newest whole checkpoint at ``path``; tensors come to the CPU.
+    """Read the newest whole checkpoint at `path`; tensors come to the CPU.
 
     Falls back to the one before it with a warning that says why.
 
@@ -58,7 +58,7 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         ValueError: there are files, but none is whole.
     """
     path = Path(path)
-    # ``fresh`` exists only after a crash between its last byte and its renaming; it is whole then, and the newest.
+    # `fresh` exists only after a crash between its last byte and its renaming; it is whole then, and the newest.
     found = [file for file in (_fresh(path), path, _previous(path)) if file.exists()]
     if not found:
         raise FileNotFoundError(f"there is no checkpoint {path}; train with save_every, or name another file")
@@ -77,9 +77,9 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def refuse_other_team(state: dict[str, Any], agents: AgentTeam) -> None:
-    """Raise ValueError if ``state`` was saved by a team of another algorithm, size or config, naming what differs.
+    """Raise ValueError if `state` was saved by a team of another algorithm, size or config, naming what differs.
 
-    ``config["seed"]`` may differ: it decided the initial weights alone, which the state replaces.
+    `config["seed"]` may differ: it decided the initial weights alone, which the state replaces.
     """
     expected = {"algorithm": type(agents).__name__, "state_dim": agents.state_dim, "action_dim": agents.action_dim}
     expected |= {"num_agents": agents.num_agents}

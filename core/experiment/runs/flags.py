@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.experiment.signals import Interrupted, StopSignals
+from core.experiment.runs.signals import Interrupted, StopSignals
 
 DIFFICULTIES = ("easy", "medium", "hard")
 MAX_EPISODES = 1_000_000  # the seeds of two trainings would overlap beyond
@@ -82,7 +82,7 @@ def main(problem: Problem, argv: Sequence[str] | None = None, *, demo: bool) -> 
     try:
         options = parse(parser, argv)
         with StopSignals() as stop, plain_warnings():
-            from core.experiment.runs import run  # after the flags: a typo is told at once
+            from core.experiment.runs.run import run  # after the flags: a typo is told at once
 
             run(problem, options, stop)
     except UsageError as error:

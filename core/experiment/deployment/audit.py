@@ -1,4 +1,4 @@
-"""Is execution decentralized? ``python -m core.experiment.audit RUN_FOLDER`` shows it for a trained team.
+"""Is execution decentralized? `python -m core.experiment.deployment.audit RUN_FOLDER` shows it for a trained team.
 
 Training may look at everything, but an agent must act on its own observation alone. The algorithms promise that; here
 nothing is believed. Three kinds of evidence are gathered on greedy episodes of the trained team:
@@ -34,10 +34,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from core.base_agent import AgentTeam
-from core.experiment.cli import UsageError
+from core.experiment.deployment.saved_teams import load_team, trained
 from core.experiment.episodes import Episodes
 from core.experiment.evaluation import EVALUATION_SEED
-from core.experiment.saved_teams import load_team, trained
+from core.experiment.runs.flags import UsageError
 from core.experiment.vector_env import as_stacked
 from core.utils import write_atomically
 
@@ -61,7 +61,7 @@ class Check:
 
 @dataclass
 class Report:
-    """What an audit found; ``str(report)`` is for people."""
+    """What an audit found; `str(report)` is for people."""
 
     title: str
     checks: list[Check] = field(default_factory=list)
@@ -92,11 +92,11 @@ class Played:
 
 
 def audit_team(team: AgentTeam, env: Any, seed: int = EVALUATION_SEED, separately: bool = True) -> Report:
-    """Gather the evidence that every agent of ``team`` acts on its own observation alone.
+    """Gather the evidence that every agent of `team` acts on its own observation alone.
 
     Args:
         team: trained or not; its randomness and device are left alone, the audit works with a copy on the CPU.
-        env: a single copy (no ``num_envs``) of an environment that the team fits.
+        env: a single copy (no `num_envs`) of an environment that the team fits.
         seed: of the episode.
         separately: run the third kind of evidence, N processes.
 
@@ -142,7 +142,7 @@ def play(env: Any, act: Act, seed: int) -> Played:
 
 
 def check_slopes(report: Report, team: AgentTeam, seen: np.ndarray, masks: np.ndarray | None) -> None:
-    """Derivatives of the deciding numbers of each agent by all observations, at the moments ``seen`` (T, N, O)."""
+    """Derivatives of the deciding numbers of each agent by all observations, at the moments `seen` (T, N, O)."""
     observations = torch.from_numpy(seen).requires_grad_()
     outputs = deciding(team, observations, masks)  # (T, N, K)
     generator = torch.Generator().manual_seed(0)
@@ -163,9 +163,9 @@ def check_slopes(report: Report, team: AgentTeam, seen: np.ndarray, masks: np.nd
 
 
 def deciding(team: AgentTeam, observations: Tensor, masks: np.ndarray | None) -> Tensor | None:
-    """The numbers that decide the greedy actions: what ``argmax`` chooses from, or the continuous actions themselves.
+    """The numbers that decide the greedy actions: what `argmax` chooses from, or the continuous actions themselves.
 
-    They are caught on the way that ``select_actions`` takes, so that no other way is audited than the one that acts.
+    They are caught on the way that `select_actions` takes, so that no other way is audited than the one that acts.
     (T, N, O) -> (T, N, K); None if there are none.
     """
     legal = None if masks is None else torch.from_numpy(masks)
@@ -184,7 +184,7 @@ def _twice(team: AgentTeam, act: Callable[[], Any]) -> Any:
 
 
 class _Argmax(TorchFunctionMode):
-    """Inside, remembers what every ``argmax`` was taken of."""
+    """Inside, remembers what every `argmax` was taken of."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class _Argmax(TorchFunctionMode):
 
 
 def check_changes(report: Report, team: AgentTeam, seen: np.ndarray, masks: np.ndarray | None) -> None:
-    """Show the others something else at the moments ``seen`` (T, N, O); agent i's action must stay, bit for bit."""
+    """Show the others something else at the moments `seen` (T, N, O); agent i's action must stay, bit for bit."""
     draw = np.random.default_rng(0)
     replacements = {
         "zeros": np.zeros_like(seen),
@@ -299,7 +299,7 @@ def separated(team: AgentTeam, seen: np.ndarray, masks: np.ndarray | None, folde
 
 
 def agent_file(team: AgentTeam, index: int, needed: Sequence[str]) -> dict[str, Any]:
-    """What agent ``index`` is deployed with: sizes, config, its own policy; not-a-number wherever else a number was."""
+    """What agent `index` is deployed with: sizes, config, its own policy; not-a-number wherever else a number was."""
     networks = {}
     for name, network in team.networks.items():
         stacks = []
@@ -387,7 +387,7 @@ def _on_cpu(team: AgentTeam) -> AgentTeam:
 def main(argv: Sequence[str] | None = None) -> int:
     """Audit the trained teams of a run folder, print the reports, and return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m core.experiment.audit",
+        prog="python -m core.experiment.deployment.audit",
         description="Show that every agent of a trained team acts on its own observation alone.",
         epilog="exit codes: 0 every check passed, 1 a check failed or the run cannot be read, 2 wrong usage",
     )

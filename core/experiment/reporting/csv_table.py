@@ -148,8 +148,9 @@ def _places(path: Path, header: list[str], required: Sequence[str], wanted: Sequ
             raise ValueError(f"{path}: the columns are separated by {separator!r}; save the file with commas; {form}")
     missing = [name for name in required if name not in names]
     if missing:
-        close = [f"{name!r} for {match[0]!r}" for name in missing
-                 if (match := difflib.get_close_matches(name, names, n=1))]  # fmt: skip
+        close = [
+            f"{name!r} for {match[0]!r}" for name in missing if (match := difflib.get_close_matches(name, names, n=1))
+        ]
         hint = f"; is {', '.join(close)} meant? rename it" if close else f"; {form}"
         one = "the column" if len(missing) == 1 else "the columns"
         raise ValueError(f"{path}: {one} {', '.join(missing)} cannot be found; the first line has {found}{hint}")

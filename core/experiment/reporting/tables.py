@@ -61,7 +61,7 @@ class Results:
     def by_seed(self, policy: str, metric: str) -> dict[Any, np.ndarray]:
         """Training seed -> values of the episodes, in order; their mean is the metric's.
 
-        The mean of a share is taken over all that it is a share of: of a metric in ``weights``, episodes weigh as much
+        The mean of a share is taken over all that it is a share of: of a metric in `weights`, episodes weigh as much
         as they have of that. This is a ratio, whose error is that of the values returned (Cochran 1977, section 2.11).
         """
         import pandas as pd
@@ -116,7 +116,7 @@ class Results:
 
     def curves(self, metric: str):
         """The learning curves of the training seeds, for `plotting.learning_curve`."""
-        from core.experiment.plotting import Curve
+        from core.experiment.reporting.plotting import Curve
 
         curves = []
         for history in self.histories.values():
@@ -176,7 +176,7 @@ def stored_gap(table: Path, problem: str, difficulty: str, plain: str, means: Ma
     """The gap above a plain rule, from the bounds that tests/benchmarks/bounds.py stored; None if they do not tell it.
 
     A bound is known on the first evaluation episodes only. There are two estimates of its mean over those that the
-    policies of ``means`` (of each rule, in the bound's metric) were judged on: the mean over the first, and the best
+    policies of `means` (of each rule, in the bound's metric) were judged on: the mean over the first, and the best
     tuned rule's mean over all plus the bound's mean distance to that rule on the first. The one with the smaller
     interval is taken: the distance where bound and rule rise and fall together.
     """

@@ -16,17 +16,26 @@ from pathlib import Path
 from typing import Any
 
 from core.base_agent import AgentTeam
-from core.experiment import distributed
-from core.experiment.checkpoint import load_checkpoint
-from core.experiment.cli import Options, Problem, RunError, UsageError
 from core.experiment.env_check import check_env
 from core.experiment.evaluation import EVALUATION_SEED, VALIDATION_SEED, evaluate, record_episode
-from core.experiment.results import RunFolder, provenance, require_writable, write_text
-from core.experiment.signals import Interrupted, StopSignals
-from core.experiment.tables import AFTER, BEFORE, Gap, Results, gap_lines, policy_table, stored_gap, summary_table
+from core.experiment.reporting.tables import (
+    AFTER,
+    BEFORE,
+    Gap,
+    Results,
+    gap_lines,
+    policy_table,
+    stored_gap,
+    summary_table,
+)
+from core.experiment.runs import distributed
+from core.experiment.runs.checkpoint import load_checkpoint
+from core.experiment.runs.flags import Options, Problem, RunError, UsageError
+from core.experiment.runs.folders import RunFolder, provenance, require_writable, write_text
+from core.experiment.runs.signals import Interrupted, StopSignals
 from core.experiment.training import Progress, train
 
-BOUNDS = Path(__file__).resolve().parents[2] / "docs" / "results" / "bounds.csv"
+BOUNDS = Path(__file__).resolve().parents[3] / "docs" / "results" / "bounds.csv"
 COPIES = 125  # episodes evaluated side by side: more are little faster, and take memory
 CURVE_EPISODES = 100  # of each evaluation on the way: enough for a point of the learning curve
 CURRICULUM = ((0.5, "hard"), (0.1, "medium"), (0.0, "easy"))  # from this share of the training on
@@ -149,7 +158,7 @@ def build(problem: Problem, options: Options, seed: int) -> tuple[Any, AgentTeam
 
 
 def build_team(problem: Problem, algo: str, env: Any, changes: dict[str, Any], device: str | None = None) -> AgentTeam:
-    """The untrained team of this problem's settings, with ``changes`` to them, for the environment."""
+    """The untrained team of this problem's settings, with `changes` to them, for the environment."""
     config = {"action_type": "discrete" if env.discrete_actions else "continuous", "state_size": env.state_size}
     config |= getattr(env, "hyperparameters", {})  # those that go with the size of what was recorded
     config |= {**problem.configs[algo], **changes}
@@ -158,7 +167,7 @@ def build_team(problem: Problem, algo: str, env: Any, changes: dict[str, Any], d
 
 
 def curriculum_level(fraction: float) -> str:
-    """The difficulty that ``--curriculum`` trains on once this share of the training is done."""
+    """The difficulty that `--curriculum` trains on once this share of the training is done."""
     return next(name for share, name in CURRICULUM if fraction >= share)
 
 

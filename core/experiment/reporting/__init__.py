@@ -1,0 +1,1 @@
+"""From numbers to people: tables, pictures, the user's files."""
