@@ -32,8 +32,8 @@ from core.qmix import QMIXConfig
 PAGES = ("README.md", "QUICKSTART.md")
 LINKED = (*PAGES, "docs/CHANGELOG.md")
 NOT_RUN = (
-    "git clone",
-    "cd ",
+    "python3 -m venv",
+    "source ",
     "pip install",
     "torchrun",
     "pytest",
