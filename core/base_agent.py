@@ -14,7 +14,6 @@ import dataclasses
 import difflib
 import itertools
 import os
-import pickle
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +26,8 @@ import torch
 from torch import Tensor
 
 from core.networks import SpreadMLP, StackedGRU, StackedMLP
-from core.utils import resolve_device, write_atomically
+from core.team.files import read_tensors, refuse_non_finite, write_tensors
+from core.utils import resolve_device
 
 Stack = StackedMLP | SpreadMLP
 
@@ -597,8 +597,15 @@ class AgentTeam(Sequence):
         self.set_random_state(state["random"])
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the team, without its experience, to one file; atomic, readable with `weights_only=True`."""
-        write_atomically(self.state_dict(with_buffer=False), path)
+        """Write the team, without its experience, to one file; atomic, readable with `weights_only=True`.
+
+        Raises:
+            OSError: the file cannot be written.
+            FloatingPointError: the team holds NaN or infinity.
+        """
+        state = self.state_dict(with_buffer=False)
+        refuse_non_finite(state)
+        write_tensors(path, state)
 
     @classmethod
     def load(cls, path: str | os.PathLike, device: str | torch.device | None = None) -> AgentTeam:
@@ -606,12 +613,9 @@ class AgentTeam(Sequence):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file holds another algorithm, or no team.
+            ValueError: the file is damaged, or holds another algorithm or no team.
         """
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, KeyError, EOFError) as error:
-            raise ValueError(f"{path}: expected a file that team.save wrote, found none that can be read") from error
+        state = read_tensors(path)
         if not isinstance(state, dict) or state.get("algorithm") != cls.__name__:
             found = f"a {state['algorithm']}" if isinstance(state, dict) and "algorithm" in state else "something else"
             raise ValueError(f"{path}: expected a {cls.__name__} that team.save wrote, found {found}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,21 +81,3 @@ def mean_of(dicts: Sequence[dict[str, float]]) -> dict[str, float]:
     """Average dictionaries of floats key by key; a key counts where it is present."""
     keys = dict.fromkeys(key for entry in dicts for key in entry)
     return {key: float(np.mean([entry[key] for entry in dicts if key in entry])) for key in keys}
-
-
-def write_atomically(payload: object, path: str | os.PathLike) -> None:
-    """`torch.save` to a temporary neighbour, flush it to the disk, then rename: a reader sees old or new, never half.
-
-    Raises:
-        OSError: the folder does not exist or cannot be written.
-    """
-    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)

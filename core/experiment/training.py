@@ -26,6 +26,7 @@ from core.experiment.episodes import Episodes
 from core.experiment.runs import distributed as ranks
 from core.experiment.runs.checkpoint import refuse_other_team, save_checkpoint
 from core.experiment.vector_env import as_stacked
+from core.team.files import refuse_non_finite
 
 BLOCK = 1_000_000  # seeds of one training, so episodes at most
 RESERVED = range(800, 1000)  # blocks of the seeds for tuning (900_000_000 + k) and validation (800_000_000 + k)
@@ -229,7 +230,9 @@ def _save(run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], las
 
     A disk that is full for a while costs no training: only the last save must succeed.
     """
-    states = ranks.gather(agents.state_dict())
+    state = agents.state_dict()
+    refuse_non_finite(state)
+    states = ranks.gather(state)
     if not ranks.is_main():
         return
     columns = _names(rows)

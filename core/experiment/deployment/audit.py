@@ -39,7 +39,7 @@ from core.experiment.episodes import Episodes
 from core.experiment.evaluation import EVALUATION_SEED
 from core.experiment.runs.flags import UsageError
 from core.experiment.vector_env import as_stacked
-from core.utils import write_atomically
+from core.team.files import read_tensors, write_tensors
 
 ROUNDING = 1e-6  # largest difference of a continuous action that counts as the same, where bits differ
 DRIFT = 1e-4  # and of an episode in which such differences add up, relative to numbers above 1
@@ -284,7 +284,7 @@ def separated(team: AgentTeam, seen: np.ndarray, masks: np.ndarray | None, folde
     try:
         for i in range(team.num_agents):
             path = folder / f"agent{i}.pt"
-            write_atomically(agent_file(team, i, needed), path)
+            write_tensors(path, agent_file(team, i, needed))
             ours, theirs = spawn.Pipe()
             processes.append(spawn.Process(target=run_agent, args=(str(path), theirs), daemon=True))
             processes[-1].start()
@@ -347,7 +347,7 @@ def run_agent(path: str, connection: Any) -> None:
     """
     torch.set_num_threads(1)
     AgentTeam.add_optimizer = lambda *args, **kwargs: None  # nobody learns here; loading Adam doubles the start
-    file = torch.load(path, map_location="cpu", weights_only=True)
+    file = read_tensors(path)
     team = getattr(importlib.import_module(file["module"]), file["class"])(**file["sizes"], config=file["config"])
     with torch.no_grad():
         for name, stacks in file["networks"].items():

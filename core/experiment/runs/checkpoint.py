@@ -11,15 +11,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from core.base_agent import AgentTeam
-from core.utils import write_atomically
+from core.team.files import read_tensors, remove_leftovers, write_tensors
 
 
 def save_checkpoint(path: str | os.PathLike, payload: dict[str, Any]) -> None:
@@ -34,9 +31,8 @@ def save_checkpoint(path: str | os.PathLike, payload: dict[str, Any]) -> None:
     """
     path = Path(path)
     fresh, previous = _fresh(path), _previous(path)
-    for left_over in path.parent.glob(f"{fresh.name}.*.tmp"):  # of a process that was killed while it wrote
-        left_over.unlink(missing_ok=True)
-    write_atomically(payload, fresh)
+    remove_leftovers(fresh)
+    write_tensors(fresh, payload)
     with suppress(FileNotFoundError):  # the first checkpoint has none before it
         os.replace(path, previous)
     os.replace(fresh, path)
@@ -65,10 +61,11 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     problems = [] if path.exists() else [f"{path} is missing"]
     for file in found:
         try:
-            payload = _read(file)
-        except Exception as error:  # whatever damaged bytes make the unpickler raise
-            reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-            problems.append(f"{file} is damaged ({reason})")
+            payload = read_tensors(file)
+            if not isinstance(payload, dict):
+                raise ValueError(f"{file} is damaged (a {type(payload).__name__} instead of a dictionary)")
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
             continue
         if problems:
             warnings.warn(f"{'; '.join(problems)}: continuing from {file}", stacklevel=2)
@@ -96,18 +93,6 @@ def refuse_other_team(state: dict[str, Any], agents: AgentTeam) -> None:
     ]
     if different:
         raise ValueError(f"the checkpoint is of another team ({'; '.join(different)}); build the team that was saved")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    # torch.load does not compare the checksums that torch.save stored: a flipped bit would become a wrong weight.
-    with zipfile.ZipFile(path) as archive:
-        broken = archive.testzip()
-    if broken is not None:
-        raise ValueError(f"wrong checksum of {broken}")
-    payload = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(payload, dict):
-        raise ValueError(f"a {type(payload).__name__} instead of a dictionary")
-    return payload
 
 
 def _fresh(path: Path) -> Path:

@@ -16,7 +16,6 @@ one and never half of one.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from core.team.files import write_file
 
 LATEST = "latest"
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib")
@@ -107,16 +108,7 @@ class RunFolder:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` in one step; OSError leaves the old file as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # beside it: a move across disks is no single step
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_file(path, text.encode("utf-8"))
 
 
 def require_writable(results: str | Path) -> None:
