@@ -142,7 +142,7 @@ class SpreadMLP:
             with torch.no_grad():
                 for mine, all_rows in zip(part.by_member(part.flat), whole.by_member(whole.flat), strict=True):
                     mine.copy_(all_rows[rows])
-            part.owners = rows
+            part.owners, part.shared = rows, False  # one member here, but not one for all agents
             self.parts.append(part)
         self.members, self.sizes = len(devices), tuple(sizes)
 

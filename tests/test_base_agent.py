@@ -230,6 +230,15 @@ def test_a_copy_of_a_team_is_a_team_of_its_own(algorithm):
 
 
 @each_algorithm
+def test_on_a_team_spread_over_devices_an_agent_that_learns_leaves_the_others_alone(algorithm):
+    team = make_team(algorithm, share_parameters=False, devices=["cpu", "cpu:0"])
+    learner, other = team.networks[ACTOR[algorithm]].stacks()
+    before = [part.flat.detach().clone() for part in (learner, other)]
+    team[0].update(random_batch(team))
+    assert not torch.equal(learner.flat, before[0]) and torch.equal(other.flat, before[1])
+
+
+@each_algorithm
 def test_shared_parameters_move_for_all(algorithm):
     team = make_team(algorithm, share_parameters=True)
     before = networks(team)[ACTOR[algorithm]]
