@@ -9,15 +9,9 @@ Shapes: E environments, N agents, O observation, A action, S state, B batch.
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import difflib
-import itertools
 import os
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.networks import SpreadMLP, StackedGRU, StackedMLP
-from core.team.files import read_tensors, refuse_non_finite, write_tensors
-from core.utils import resolve_device
-
-Stack = StackedMLP | SpreadMLP
+from core.networks import StackedMLP
+from core.team import state as team_state
+from core.team.config import TeamConfig
+from core.team.members import joined, only_member
+from core.team.memory import StackedGRU, remember_alone
+from core.team.spread import SpreadMLP, resolve_device
 
 
 @dataclass(frozen=True)
@@ -51,87 +46,6 @@ class Transition:
     next_states: np.ndarray | None = None  # (E, S)
     action_masks: np.ndarray | None = None  # (E, N, A) bool, True where an action is legal
     next_action_masks: np.ndarray | None = None  # (E, N, A)
-
-
-@dataclass
-class TeamConfig:
-    """Hyper-parameters that all three algorithms accept, used or not. Each algorithm's config adds its own."""
-
-    num_agents: int = 0  # checked against the team's size when given; more agents = harder coordination
-    action_type: str = "discrete"  # "discrete": one integer an agent; "continuous": floats in [0, 1]
-    share_parameters: bool = True  # one network for all agents; the observation then carries the agent's id
-    centralized: bool = True  # False: the critic (or Q) sees the own observation alone: IDDPG, IPPO, IQL
-    hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers of actors and critics
-    learning_rate: float = 1e-3  # Adam's step size; smaller = more stable but slower
-    anneal_learning_rate: bool = False  # fall linearly to 0 over the training
-    batch_size: int = 64  # joint transitions a gradient step; larger = smoother gradients
-    gamma: float = 0.99  # discount: importance of future rewards, horizon about 1 / (1 - gamma)
-    tau: float = 0.005  # share of the online network that enters the target network at each update
-    epsilon: float = 1.0  # initial exploration: share of random actions, or factor on the noise
-    epsilon_decay: float = 0.995  # exploration decays by this factor every epsilon_decay_steps environment steps
-    epsilon_min: float = 0.05  # and never below this
-    epsilon_decay_steps: int = 100  # environment steps for one factor of epsilon_decay
-    buffer_size: int = 100_000  # joint transitions kept in the replay buffer
-    max_grad_norm: float = 10.0  # gradients longer than this are scaled down to it
-    reward_scale: float = 1.0  # fixed factor on every reward the learner sees
-    state_size: int = 0  # size of env.state(), which joins the critic's input; 0: all observations alone
-    seed: int | None = None  # initial weights and exploration; None: drawn from torch's global generator
-
-    @classmethod
-    def from_dict(cls, given: dict[str, Any] | None):
-        """Merge a plain dictionary into the defaults.
-
-        Raises:
-            ValueError: an unknown key (the closest known one is named), a wrong type, or an impossible value.
-        """
-        known = {field.name: field for field in dataclasses.fields(cls)}
-        merged = {}
-        for key, value in (given or {}).items():
-            if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else "known keys: " + ", ".join(sorted(known))
-                raise ValueError(f"config: {cls.__name__} has no key {key!r} (value {value!r}); {hint}")
-            merged[key] = _typed(key, value, known[key].type)
-        config = cls(**merged)
-        config.validate()
-        return config
-
-    def validate(self) -> None:
-        """Refuse impossible values. Subclasses add their own checks."""
-        self.require("action_type", self.action_type in ("discrete", "continuous"), "'discrete' or 'continuous'")
-        self.require("hidden_sizes", all(width >= 1 for width in self.hidden_sizes), "positive widths")
-        for key in ("learning_rate", "max_grad_norm", "reward_scale"):
-            self.require(key, getattr(self, key) > 0, "a number above 0")
-        for key in ("batch_size", "buffer_size", "epsilon_decay_steps"):
-            self.require(key, getattr(self, key) >= 1, "an integer of at least 1")
-        for key in ("num_agents", "state_size"):
-            self.require(key, getattr(self, key) >= 0, "an integer of at least 0")
-        for key in ("gamma", "tau", "epsilon", "epsilon_min", "epsilon_decay"):
-            self.require(key, 0.0 <= getattr(self, key) <= 1.0, "a number in [0, 1]")
-        self.require("buffer_size", self.buffer_size >= self.batch_size, f"at least batch_size ({self.batch_size})")
-
-    def require(self, key: str, holds: bool, expected: str) -> None:
-        """Raise the ValueError of a key whose value is impossible."""
-        if not holds:
-            raise ValueError(f"config[{key!r}]: expected {expected}, found {getattr(self, key)!r}; change or remove it")
-
-
-def _typed(key: str, value: Any, annotation: str) -> Any:
-    """Return `value` as its field's type; a JSON list becomes a tuple, an integer a float."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
-    accepts = {
-        "bool": isinstance(value, bool),
-        "int": number and float(value).is_integer(),
-        "float": number,
-        "str": isinstance(value, str),
-        "int | None": value is None or (number and float(value).is_integer()),
-        "float | None": value is None or number,
-        "tuple[int, ...]": isinstance(value, (list, tuple)) and all(type(width) is int for width in value),
-    }
-    if not accepts[annotation]:
-        raise ValueError(f"config[{key!r}]: expected {annotation}, found {value!r} of type {type(value).__name__}")
-    convert = {"int": int, "float": float, "tuple[int, ...]": tuple}.get(annotation.removesuffix(" | None"))
-    return value if value is None or convert is None else convert(value)
 
 
 class BaseAgent:
@@ -202,7 +116,7 @@ class BaseAgent:
 
         What counts updates, such as `policy_delay`, counts this agent's own.
         """
-        with self.team.only_member(self.index):
+        with only_member(self.team, self.index):
             return self.team.update(batch)
 
 
@@ -326,51 +240,11 @@ class AgentTeam(Sequence):
         inputs = torch.cat([inputs, self.agent_ids[index : index + 1]], -1) if self.config.share_parameters else inputs
         if self.gru is None:
             return inputs
-        agent = self[index]
-        before = inputs.new_zeros(1, self.gru.width) if agent.memory is None else agent.memory
-        agent.memory = self.gru.member(index, inputs, before)
-        return torch.cat([inputs, agent.memory], dim=-1)
-
-    # --- memory: recurrent agents only ----------------------------------------------------------------------------
-
-    def make_memory(self, suffix: str = "") -> StackedGRU:
-        """A memory of H = `hidden_sizes[-1]` numbers an agent, which its policy sees beside its inputs."""
-        if not self.config.hidden_sizes:
-            raise ValueError("config['recurrent']: the memory is as wide as hidden_sizes[-1]; give at least one")
-        width = self.config.hidden_sizes[-1]
-        members = 1 if self.config.share_parameters else self.num_agents
-        gru = StackedGRU(members, self.input_dim, width, self.generator, self.devices)
-        self.networks |= {f"gru_reads{suffix}": gru.reads, f"gru_recalls{suffix}": gru.recalls}
-        return gru
+        return torch.cat([inputs, remember_alone(self[index], inputs)], dim=-1)
 
     def begin_episode(self, env: Any = None) -> None:
         """Told after every reset, as all policies are: recurrent agents forget what was before. `env` is not used."""
         self.memory = None
-
-    def remember(self, observations: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Acting: take one step of the memory. (E, N, O) -> (N, E, H), and {"memories": (E, N, H)}, those before."""
-        if self.gru is None:
-            return None, {}
-        inputs = self.agent_inputs(observations)
-        before = inputs.new_zeros(*inputs.shape[:2], self.gru.width) if self.memory is None else self.memory
-        if before.shape[:2] != inputs.shape[:2]:
-            found = f"{before.shape[1]} environments, then {inputs.shape[1]}"
-            raise ValueError(f"recurrent agents acted in {found}; call begin_episode() after every reset")
-        self.memory = self.gru(inputs.unsqueeze(1), before).squeeze(1)
-        return self.memory, {"memories": before.transpose(0, 1)}
-
-    def recall(self, batch: Any, gru: StackedGRU | None) -> Tensor | None:
-        """Learning: the memory (N, T * B, H) after each of a batch's T steps, from the stored one before the first.
-
-        An episode begins where the stored memory is all 0. Gradients flow back through time as far as that, or to the
-        first step.
-        """
-        if gru is None:
-            return None
-        inputs = self.agent_inputs(batch.observations)
-        stored = batch.memories.transpose(0, 1).unflatten(1, (batch.steps, -1))  # (N, T, B, H)
-        kept = stored.any(dim=-1, keepdim=True)
-        return gru(inputs.unflatten(1, (batch.steps, -1)), stored[:, 0], kept).flatten(1, 2)
 
     # --- learning: global information -----------------------------------------------------------------------------
 
@@ -425,7 +299,9 @@ class AgentTeam(Sequence):
         """Move the clock of environment steps: by those of one process times the processes that learn together."""
         self.environment_steps += self.processes * int(transition.active.any(axis=1).sum())
 
-    def add_optimizer(self, name: str, networks: Sequence[Stack], learning_rate: float, eps: float = 1e-8) -> None:
+    def add_optimizer(
+        self, name: str, networks: Sequence[StackedMLP | SpreadMLP], learning_rate: float, eps: float = 1e-8
+    ) -> None:
         """Create the Adam optimizer `name` over these networks."""
         self.trained[name] = [stack for network in networks for stack in network.stacks()]
         parameters = [stack.flat for stack in self.trained[name]]
@@ -465,60 +341,6 @@ class AgentTeam(Sequence):
         optimizer.step()
         return largest
 
-    @contextmanager
-    def only_member(self, index: int) -> Iterator[None]:
-        """Whatever is learnt inside, keep it for member `index` alone; shared networks keep it all.
-
-        Inside, the clocks of updates (the team's, and Adam's of each optimizer) show what this member took part in.
-        """
-        before = {key: vector.detach().clone() for key, (_, vector) in self._learnt_vectors().items()}
-        counts = self._counts()
-        own = {name: count - self.missed[index][name] for name, count in counts.items()}
-        self._set_counts(own)
-        yield
-        fresh = {name: count - own[name] for name, count in self._counts().items()}
-        self._set_counts({name: count + fresh[name] for name, count in counts.items()})
-        for other in range(self.num_agents):
-            if other != index:
-                self.missed[other].update(fresh)  # adds
-        with torch.no_grad():
-            for key, (stack, vector) in self._learnt_vectors().items():
-                old = before.get(key, torch.zeros_like(vector))  # Adam's moments appear, from 0, at its first step
-                if not stack.shared:
-                    others = [k for k in range(stack.members) if stack.owners[k] % self.num_agents != index]
-                    for rows, old_rows in zip(stack.by_member(vector), stack.by_member(old), strict=True):
-                        rows[others] = old_rows[others]
-
-    def _counts(self) -> dict[str, float]:
-        """How often the team learnt, and how often each optimizer stepped for networks that are not shared."""
-        steps = {name: [float(state["step"]) for state in self._own_states(name)] for name in self.optimizers}
-        return {"updates": self.updates} | {name: max(counts, default=0.0) for name, counts in steps.items()}
-
-    def _set_counts(self, counts: dict[str, float]) -> None:
-        self.updates = int(counts["updates"])
-        for name in self.optimizers:
-            for state in self._own_states(name):
-                state["step"].fill_(counts[name])
-
-    def _own_states(self, name: str) -> list[dict[str, Tensor]]:
-        """Adam's state for each stack of optimizer `name` that is not shared and has learnt."""
-        states = self.optimizers[name].state
-        return [states[s.flat] for s in self.trained[name] if not s.shared and s.flat in states]
-
-    def _learnt_vectors(self) -> dict[tuple, tuple[StackedMLP, Tensor]]:
-        """Every vector laid out like a stack's parameters that learning moves, with its stack."""
-        vectors = {}
-        for name, stacks in self.trained.items():
-            for k, stack in enumerate(stacks):
-                vectors[name, k, "parameters"] = stack, stack.flat
-                for key, moment in self.optimizers[name].state.get(stack.flat, {}).items():
-                    if key.startswith("exp_avg"):
-                        vectors[name, k, key] = stack, moment
-        for name, network in self.networks.items():
-            if "target" in name:
-                vectors |= {(name, k, "target"): (s, s.flat) for k, s in enumerate(network.stacks())}
-        return vectors
-
     # --- randomness, saving, loading ------------------------------------------------------------------------------
 
     def seed(self, seed: int) -> None:
@@ -531,10 +353,7 @@ class AgentTeam(Sequence):
 
     def set_random_state(self, state: Tensor) -> None:
         """Continue from a saved state of randomness. One of another kind of device can only seed this one anew."""
-        if state.numel() == self.generator.get_state().numel():
-            self.generator.set_state(state.cpu())
-        else:
-            self.generator.manual_seed(zlib.crc32(state.cpu().numpy().tobytes()))
+        team_state.set_generator(self.generator, state)
 
     def parameters(self) -> list[Tensor]:
         """All tensors that optimizers move."""
@@ -549,18 +368,7 @@ class AgentTeam(Sequence):
 
     def state_dict(self, with_buffer: bool = True) -> dict[str, Any]:
         """A snapshot of everything that a bit-exact continuation needs, as tensors and plain Python values."""
-        return {
-            "algorithm": type(self).__name__,
-            "sizes": {"state_dim": self.state_dim, "action_dim": self.action_dim, "num_agents": self.num_agents},
-            "config": {key: _plain(value) for key, value in dataclasses.asdict(self.config).items()},
-            "networks": {name: [s.flat.detach().clone() for s in net.stacks()] for name, net in self.networks.items()},
-            "optimizers": {name: copy.deepcopy(optimizer.state_dict()) for name, optimizer in self.optimizers.items()},
-            "buffer": self.buffer.state_dict() if with_buffer and self.buffer is not None else None,
-            "counters": {name: getattr(self, name) for name in ("environment_steps", "updates", "progress")},
-            "missed": [dict(missed) for missed in self.missed],
-            "extra": self.extra_state(),
-            "random": self.random_state(),
-        }
+        return team_state.snapshot(self, with_buffer)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken.
@@ -568,33 +376,7 @@ class AgentTeam(Sequence):
         Raises:
             ValueError: the state belongs to another algorithm, or to a team of other sizes or networks.
         """
-        sizes = {"state_dim": self.state_dim, "action_dim": self.action_dim, "num_agents": self.num_agents}
-        if state.get("algorithm") != type(self).__name__ or state.get("sizes") != sizes:
-            raise ValueError(
-                f"expected the state of a {type(self).__name__} with {sizes}, found that of a "
-                f"{state.get('algorithm')} with {state.get('sizes')}; build the team that was saved"
-            )
-        for name, network in self.networks.items():
-            saved = state["networks"].get(name, [])
-            shapes, expected = [tuple(t.shape) for t in saved], [tuple(s.flat.shape) for s in network.stacks()]
-            if shapes != expected:
-                raise ValueError(
-                    f"network {name!r}: expected parameters {expected}, found {shapes}; use the same config"
-                )
-            with torch.no_grad():
-                for stack, tensor in zip(network.stacks(), saved, strict=True):
-                    stack.flat.copy_(tensor)
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # else it keeps the caller's tensors
-        if state["buffer"] is not None:
-            self.begin_rollouts(state["buffer"]["num_envs"])
-            self.buffer.load_state_dict(state["buffer"])
-        self.environment_steps = state["counters"]["environment_steps"]
-        self.updates = state["counters"]["updates"]
-        self.progress = state["counters"].get("progress", 0.0)
-        self.missed = [Counter(missed) for missed in state.get("missed", [{}] * self.num_agents)]
-        self.load_extra_state(state["extra"])
-        self.set_random_state(state["random"])
+        team_state.restore(self, state)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the team, without its experience, to one file; atomic, readable with `weights_only=True`.
@@ -603,9 +385,7 @@ class AgentTeam(Sequence):
             OSError: the file cannot be written.
             FloatingPointError: the team holds NaN or infinity.
         """
-        state = self.state_dict(with_buffer=False)
-        refuse_non_finite(state)
-        write_tensors(path, state)
+        team_state.write(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike, device: str | torch.device | None = None) -> AgentTeam:
@@ -615,10 +395,7 @@ class AgentTeam(Sequence):
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged, or holds another algorithm or no team.
         """
-        state = read_tensors(path)
-        if not isinstance(state, dict) or state.get("algorithm") != cls.__name__:
-            found = f"a {state['algorithm']}" if isinstance(state, dict) and "algorithm" in state else "something else"
-            raise ValueError(f"{path}: expected a {cls.__name__} that team.save wrote, found {found}")
+        state = team_state.read(path, cls.__name__)
         team = cls(**state["sizes"], config=state["config"], device=device)
         team.load_state_dict(state)
         return team
@@ -637,56 +414,4 @@ def as_team(agents: AgentTeam | Sequence[BaseAgent]) -> AgentTeam:
     Raises:
         ValueError: the agents are of different algorithms, sizes or configs, or are part of a team or in another order.
     """
-    if isinstance(agents, AgentTeam):
-        return agents
-    first = agents[0]
-    if all(agent.team is first.team for agent in agents):
-        if [agent.index for agent in agents] != list(range(len(first.team))):
-            raise ValueError(
-                f"agents: expected those of a team of {len(first.team)}, each once and in order; "
-                f"found numbers {[agent.index for agent in agents]}; pass the team itself"
-            )
-        return first.team
-    kind, config = type(first.team), dataclasses.asdict(first.team.config)
-    for position, agent in enumerate(agents):
-        same = type(agent.team) is kind and agent.team.state_dim == first.team.state_dim
-        if same and dataclasses.asdict(agent.team.config) | {"seed": config["seed"]} != config:
-            raise ValueError(f"agent {position}: expected the config of agent 0, {config}; found {agent.team.config}")
-        if not same or agent.team.action_dim != first.team.action_dim or agent.team.num_agents != len(agents):
-            raise ValueError(
-                f"agent {position}: expected a {kind.agent_class.__name__} with state_dim {first.team.state_dim}, "
-                f"action_dim {first.team.action_dim} and num_agents {len(agents)}; found a {type(agent).__name__} with "
-                f"{agent.team.state_dim}, {agent.team.action_dim} and {agent.team.num_agents}"
-            )
-    team = kind(
-        first.team.state_dim, first.team.action_dim, len(agents), config, devices=[agent.device for agent in agents]
-    )
-    for position, agent in enumerate(agents):
-        for name, network in team.networks.items():
-            _copy_member(agent.team.networks[name], network, agent.index, position, len(agents))
-        agent.team, agent.index = team, position
-    team._agents = list(agents)
-    return team
-
-
-def _copy_member(source: Stack, target: Stack, old_index: int, new_index: int, num_agents: int) -> None:
-    """Copy what belongs to an agent from its old place to its new one; what all agents share comes from agent 0."""
-    spread = isinstance(source, SpreadMLP) or isinstance(target, SpreadMLP)  # else stacks correspond one to one
-    olds, news = source.stacks(), target.stacks()
-    stacks = itertools.product(olds, news) if spread else zip(olds, news, strict=True)
-    with torch.no_grad():
-        for old, new in stacks:
-            if not spread and new.shared:
-                if new_index == 0:
-                    new.copy_from(old)
-                continue
-            for (a, x), (b, y) in itertools.product(enumerate(old.owners), enumerate(new.owners)):
-                # Member k belongs to agent k modulo n; a twin critic stays the twin it was.
-                if divmod(x, num_agents) == (y // num_agents, old_index) and y % num_agents == new_index:
-                    for mine, theirs in zip(new.by_member(new.flat), old.by_member(old.flat), strict=True):
-                        mine[b].copy_(theirs[a])
-
-
-def _plain(value: Any) -> Any:
-    """A config value as JSON would hold it."""
-    return list(value) if isinstance(value, tuple) else value
+    return agents if isinstance(agents, AgentTeam) else joined(agents)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,8 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
-from core.networks import make_stack
 from core.replay_buffer import Batch, ReplayBuffer
+from core.team.config import Count, NotNegative, Positive, Share, Whole, Widths
+from core.team.spread import make_stack
 from core.utils import gumbel_noise, mask_logits, mean_of, soft_update
 
 # --- Config ---------------------------------------------------------------------------------------------------------
@@ -35,41 +36,29 @@ from core.utils import gumbel_noise, mask_logits, mean_of, soft_update
 class MADDPGConfig(TeamConfig):
     """Hyper-parameters of MADDPG, on top of those all algorithms share."""
 
-    action_type: str = "continuous"
+    action_type: Literal["discrete", "continuous"] = "continuous"
     share_parameters: bool = False
-    actor_learning_rate: float | None = None  # Adam's step size for the actors; None: learning_rate
-    critic_hidden_sizes: tuple[int, ...] = ()  # hidden layers of the critics; empty: hidden_sizes
+    actor_learning_rate: Positive | None = None  # Adam's step size for the actors; None: learning_rate
+    critic_hidden_sizes: Widths = ()  # hidden layers of the critics; empty: hidden_sizes
     state_per_agent: bool = False  # env.state() is N equal blocks, one an agent, which a shared critic may turn around
-    critic_action_scale: float = 1.0  # factor on the actions a critic reads, so that it sees small changes of them
-    critic_summary: int = 0  # a shared critic sees the others through so many numbers that it learns; 0: directly
-    pair_weight: float = 0.0  # share of the critic's loss on differences of two copies that meet the same chance
-    actor_objective: str = "own"  # "own": agent i climbs Q_i (the paper); "team": all climb the sum of the Q_j
-    noise_std: float = 1.0  # exploration noise before the sigmoid, times epsilon
-    temperature: float = 1.0  # of the Gumbel-softmax; lower = closer to one-hot, noisier gradients
-    logit_penalty: float = 1e-3  # weight of the squared logits, against saturation
-    learning_starts: int = 1_000  # environment steps before the first update
-    update_every: int = 1  # steps of the (parallel) environments between updates
-    updates_per_step: int = 1  # updates then
-    n_steps: int = 1  # rewards summed before bootstrapping
+    critic_action_scale: Positive = 1.0  # factor on the actions a critic reads, so that it sees small changes of them
+    critic_summary: Whole = 0  # a shared critic sees the others through so many numbers that it learns; 0: directly
+    pair_weight: Share = 0.0  # share of the critic's loss on differences of two copies that meet the same chance
+    actor_objective: Literal["own", "team"] = "own"  # agent i climbs Q_i (the paper), or all climb the sum of the Q_j
+    noise_std: NotNegative = 1.0  # exploration noise before the sigmoid, times epsilon
+    temperature: Positive = 1.0  # of the Gumbel-softmax; lower = closer to one-hot, noisier gradients
+    logit_penalty: NotNegative = 1e-3  # weight of the squared logits, against saturation
+    learning_starts: Whole = 1_000  # environment steps before the first update
+    update_every: Count = 1  # steps of the (parallel) environments between updates
+    updates_per_step: Count = 1  # updates then
+    n_steps: Count = 1  # rewards summed before bootstrapping
     twin_critics: bool = False  # two critics an agent, the smaller target counts (MATD3, arXiv 1910.01465)
-    policy_delay: int = 1  # critic updates for one actor update
-    target_noise: float = 0.0  # noise on the target actions before the sigmoid
+    policy_delay: Count = 1  # critic updates for one actor update
+    target_noise: NotNegative = 0.0  # noise on the target actions before the sigmoid
 
     def validate(self) -> None:
-        """Refuse impossible values."""
+        """Refuse values that are possible alone but not together."""
         super().validate()
-        self.require("actor_objective", self.actor_objective in ("own", "team"), "'own' or 'team'")
-        for key in ("update_every", "updates_per_step", "n_steps", "policy_delay"):
-            self.require(key, getattr(self, key) >= 1, "an integer of at least 1")
-        for key in ("noise_std", "logit_penalty", "target_noise", "learning_starts"):
-            self.require(key, getattr(self, key) >= 0, "a number of at least 0")
-        for key in ("temperature", "critic_action_scale"):
-            self.require(key, getattr(self, key) > 0, "a number above 0")
-        rate = self.actor_learning_rate
-        self.require("actor_learning_rate", rate is None or rate > 0, "null or a number above 0")
-        self.require("critic_hidden_sizes", all(width >= 1 for width in self.critic_hidden_sizes), "positive widths")
-        self.require("critic_summary", self.critic_summary >= 0, "an integer of at least 0")
-        self.require("pair_weight", 0.0 <= self.pair_weight <= 1.0, "a number in [0, 1]")
         self.require("batch_size", not self.pair_weight or self.batch_size >= 2, "2 or more, since pair_weight is set")
 
 

@@ -25,8 +25,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
-from core.networks import make_stack
 from core.replay_buffer import RolloutBuffer
+from core.team.config import Count, NotNegative, Number, Positive, Share, Widths
+from core.team.memory import add_memory, recall, remember
+from core.team.spread import make_stack
 from core.utils import gumbel_noise, mask_logits, masked_mean, mean_of
 
 # --- Config ---------------------------------------------------------------------------------------------------------
@@ -36,40 +38,24 @@ from core.utils import gumbel_noise, mask_logits, masked_mean, mean_of
 class MAPPOConfig(TeamConfig):
     """Hyper-parameters of MAPPO, on top of those all algorithms share."""
 
-    learning_rate: float = 5e-4
-    critic_learning_rate: float | None = None  # Adam's step size for the critic; None: learning_rate
-    critic_hidden_sizes: tuple[int, ...] = ()  # hidden layers of the critic; empty: hidden_sizes
-    rollout_length: int = 128  # steps T of each environment between updates
-    epochs: int = 10  # passes over a rollout; the paper: 5 to 15
-    minibatches: int = 1  # pieces of a pass; the paper: as few as memory allows
-    gae_lambda: float = 0.95  # 1: return minus value; 0: one-step error
-    episodes_per_seed: int = 1  # neighbouring copies that meet the same chance; their mean advantage is taken off
-    clip_range: float = 0.2  # epsilon of the paper: how far the ratio may go
-    value_clip_range: float = 0.2  # the same for the (normalized) value; 0: no clipping
-    huber_delta: float = 10.0  # the value loss is linear beyond this
-    entropy_coefficient: float = 0.01  # weight c of the entropy bonus
+    learning_rate: Positive = 5e-4
+    critic_learning_rate: Positive | None = None  # Adam's step size for the critic; None: learning_rate
+    critic_hidden_sizes: Widths = ()  # hidden layers of the critic; empty: hidden_sizes
+    rollout_length: Count = 128  # steps T of each environment between updates
+    epochs: Count = 10  # passes over a rollout; the paper: 5 to 15
+    minibatches: Count = 1  # pieces of a pass; the paper: as few as memory allows
+    gae_lambda: Share = 0.95  # 1: return minus value; 0: one-step error
+    episodes_per_seed: Count = 1  # neighbouring copies that meet the same chance; their mean advantage is taken off
+    clip_range: Positive = 0.2  # epsilon of the paper: how far the ratio may go
+    value_clip_range: NotNegative = 0.2  # the same for the (normalized) value; 0: no clipping
+    huber_delta: Positive = 10.0  # the value loss is linear beyond this
+    entropy_coefficient: NotNegative = 0.01  # weight c of the entropy bonus
     anneal_entropy: bool = False  # let c fall linearly to 0 over the training
     normalize_values: bool = True  # critic learns normalized returns
     normalize_advantages: bool = True  # to mean 0 and deviation 1, once a rollout
-    target_kl: float | None = None  # stop the epochs when the policy has moved this far; None: never
-    initial_log_std: float = -0.5  # log deviation of the first Gaussian policy, before the sigmoid
+    target_kl: Positive | None = None  # stop the epochs when the policy has moved this far; None: never
+    initial_log_std: Number = -0.5  # log deviation of the first Gaussian policy, before the sigmoid
     recurrent: bool = False  # a GRU of the last of hidden_sizes: the policy remembers the episode, see begin_episode
-    max_grad_norm: float = 10.0
-
-    def validate(self) -> None:
-        """Refuse impossible values."""
-        super().validate()
-        for key in ("rollout_length", "epochs", "minibatches", "episodes_per_seed"):
-            self.require(key, getattr(self, key) >= 1, "an integer of at least 1")
-        for key in ("entropy_coefficient", "value_clip_range"):
-            self.require(key, getattr(self, key) >= 0, "a number of at least 0")
-        for key in ("clip_range", "huber_delta"):
-            self.require(key, getattr(self, key) > 0, "a number above 0")
-        rate = self.critic_learning_rate
-        self.require("critic_learning_rate", rate is None or rate > 0, "null or a number above 0")
-        self.require("critic_hidden_sizes", all(width >= 1 for width in self.critic_hidden_sizes), "positive widths")
-        self.require("gae_lambda", 0.0 <= self.gae_lambda <= 1.0, "a number in [0, 1]")
-        self.require("target_kl", self.target_kl is None or self.target_kl > 0, "null or a number above 0")
 
 
 # --- Mathematics ------------------------------------------------------------------------------------------------------
@@ -239,7 +225,7 @@ class MAPPOTeam(AgentTeam):
         critic_inputs = self.central_dim if c.centralized else self.input_dim
         critic_sizes = (critic_inputs, *(c.critic_hidden_sizes or c.hidden_sizes), num_agents if trunk else 1)
         make = {"generator": self.generator, "devices": self.devices, "activation": torch.tanh}
-        self.gru = self.make_memory() if c.recurrent else None
+        self.gru = add_memory(self) if c.recurrent else None
         actor_inputs = self.input_dim + (self.gru.width if c.recurrent else 0)
         self.networks["actor"] = make_stack(members, (actor_inputs, *c.hidden_sizes, outputs), output_gain=0.01, **make)
         self.networks["critic"] = make_stack(members, critic_sizes, output_gain=1.0, **make)
@@ -253,7 +239,7 @@ class MAPPOTeam(AgentTeam):
 
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
-        memory, recalled = self.remember(observations)
+        memory, recalled = remember(self, observations)
         outputs = self.networks["actor"](self.agent_inputs(observations, memory)).transpose(0, 1)  # (E, N, out)
         drawn = self.draw(outputs, training, masks)
         if training:  # the ratio of the update needs the probabilities of this moment, not of a later one
@@ -397,7 +383,7 @@ class MAPPOTeam(AgentTeam):
     def losses(self, batch: RolloutBatch, active: Tensor) -> dict[str, Tensor]:
         """Policy, value and entropy terms over the agents marked in `active` (B, N), and how far the policy moved."""
         c = self.config
-        inputs = self.agent_inputs(batch.observations, self.recall(batch, self.gru))  # (N, B, in)
+        inputs = self.agent_inputs(batch.observations, recall(self, batch, self.gru))  # (N, B, in)
         outputs = self.networks["actor"](inputs).transpose(0, 1)  # (B, N, out)
         log_ratio = self.log_prob(outputs, batch.actions, batch.action_masks) - batch.log_probs
         ratio = log_ratio.exp()  # (MAPPO-3)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,8 +26,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
-from core.networks import StackedGRU, StackedMLP, make_stack
+from core.networks import StackedMLP
 from core.replay_buffer import Batch, ReplayBuffer
+from core.team.config import Count, Levels, Positive, Whole
+from core.team.memory import StackedGRU, add_memory, recall, remember
+from core.team.spread import make_stack
 from core.utils import mask_logits, masked_mean, mean_of, soft_update
 
 # --- Config ---------------------------------------------------------------------------------------------------------
@@ -37,30 +40,25 @@ from core.utils import mask_logits, masked_mean, mean_of, soft_update
 class QMIXConfig(TeamConfig):
     """Hyper-parameters of QMIX, on top of those all algorithms share."""
 
-    learning_rate: float = 5e-4
-    action_levels: int = 11  # levels of a continuous action dimension, evenly from 0 to 1
-    mixer: str = "monotonic"  # "monotonic": QMIX; "additive": VDN (arXiv 1706.05296), the plain sum, for contrast
-    mixing_width: int = 32  # hidden width M of the mixer
-    hypernet_width: int = 64  # hidden width of the networks that make the mixer's weights
-    learning_starts: int = 1_000  # environment steps before the first update
-    update_every: int = 1  # steps of the (parallel) environments between updates
-    updates_per_step: int = 1  # updates then
-    n_steps: int = 1  # rewards summed before bootstrapping
-    target_update_interval: int = 0  # updates between full copies into the target; 0: softly by tau each time
+    learning_rate: Positive = 5e-4
+    action_levels: Levels = 11  # levels of a continuous action dimension, evenly from 0 to 1
+    mixer: Literal["monotonic", "additive"] = (
+        "monotonic"  # QMIX; or VDN (arXiv 1706.05296), the plain sum, for contrast
+    )
+    mixing_width: Count = 32  # hidden width M of the mixer
+    hypernet_width: Count = 64  # hidden width of the networks that make the mixer's weights
+    learning_starts: Whole = 1_000  # environment steps before the first update
+    update_every: Count = 1  # steps of the (parallel) environments between updates
+    updates_per_step: Count = 1  # updates then
+    n_steps: Count = 1  # rewards summed before bootstrapping
+    target_update_interval: Whole = 0  # updates between full copies into the target; 0: softly by tau each time
     recurrent: bool = False  # a GRU of the last of hidden_sizes: the utilities remember the episode, see begin_episode
-    sequence_length: int = 10  # steps in a row that recurrent agents replay; the batch holds batch_size steps in all
+    sequence_length: Count = 10  # steps in a row that recurrent agents replay; the batch holds batch_size steps in all
 
     def validate(self) -> None:
-        """Refuse impossible values."""
+        """Refuse values that are possible alone but not together."""
         super().validate()
-        self.require("mixer", self.mixer in ("monotonic", "additive"), "'monotonic' or 'additive'")
-        self.require("action_levels", self.action_levels >= 2, "an integer of at least 2")
-        widths = ("mixing_width", "hypernet_width")
-        for key in (*widths, "update_every", "updates_per_step", "n_steps", "sequence_length"):
-            self.require(key, getattr(self, key) >= 1, "an integer of at least 1")
         self.require("n_steps", self.n_steps == 1 or not self.recurrent, "1, since recurrent agents replay sequences")
-        for key in ("learning_starts", "target_update_interval"):
-            self.require(key, getattr(self, key) >= 0, "an integer of at least 0")
 
 
 # --- Networks and mathematics -----------------------------------------------------------------------------------------
@@ -159,8 +157,8 @@ class QMIXTeam(AgentTeam):
         discrete = c.action_type == "discrete"
         self.heads, self.choices = (1, action_dim) if discrete else (action_dim, c.action_levels)
         self.levels = torch.linspace(0.0, 1.0, c.action_levels, device=self.device)
-        self.gru = self.make_memory() if c.recurrent else None
-        self.gru_target = self.make_memory("_target") if c.recurrent else None
+        self.gru = add_memory(self) if c.recurrent else None
+        self.gru_target = add_memory(self, "_target") if c.recurrent else None
         self.recalled: dict[str, Tensor] = {}  # what recurrent agents remembered when they last acted
         inputs = self.input_dim + (self.gru.width if c.recurrent else 0)
         sizes = (inputs, *c.hidden_sizes, self.heads * self.choices)
@@ -191,7 +189,7 @@ class QMIXTeam(AgentTeam):
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
         masks = None if masks is None else masks.unsqueeze(2)  # (E, N, 1, L)
-        memory, self.recalled = self.remember(observations)
+        memory, self.recalled = remember(self, observations)
         return self.to_environment(self.choose(self.utilities(observations, memory=memory), training, masks))
 
     def choose(self, utilities: Tensor, training: bool, masks: Tensor | None) -> Tensor:
@@ -282,7 +280,7 @@ class QMIXTeam(AgentTeam):
 
     def memories(self, batch: Batch, gru: StackedGRU | None) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """What recurrent agents remember once they have seen the observations, and the next ones: (N, B, H) each."""
-        memory = self.recall(batch, gru)
+        memory = recall(self, batch, gru)
         if memory is None:
             return None, None
         return memory, gru(self.agent_inputs(batch.next_observations).unsqueeze(1), memory).squeeze(1)

@@ -2,57 +2,11 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-
-
-def resolve_device(device: str | torch.device | None) -> torch.device:
-    """Return the `torch.device` meant by `None`, `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`.
-
-    `None` means the CPU, which is the faster choice for networks of this size; `"auto"` takes CUDA when there
-    is one.
-
-    Raises:
-        ValueError: the name is not a device, or the machine does not have it.
-    """
-    if device is None:
-        return torch.device("cpu")
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, found {device!r}") from error
-    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device: {device!r} was asked for, but this machine has {torch.cuda.device_count()} CUDA device(s) that "
-            "PyTorch can use; take --device cpu, or install a CUDA build of PyTorch"
-        )
-    return resolved
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's global generators (a user's environment may draw from any of them)."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-@contextmanager
-def global_generators_kept() -> Iterator[None]:
-    """Whatever is drawn inside, the generators that `seed_everything` seeds go on as if it had not been."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
 
 
 def soft_update(targets: Iterable[Tensor], sources: Iterable[Tensor], tau: float) -> None:

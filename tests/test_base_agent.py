@@ -24,7 +24,7 @@ from teams import (
 )
 
 from core.base_agent import as_team
-from core.networks import SpreadMLP
+from core.team.spread import SpreadMLP
 
 each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 each_kind = pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from teams import ALGORITHMS, CREATE, make_team
 
@@ -93,6 +94,30 @@ def test_impossible_sizes_are_refused_by_name(algorithm):
     for sizes, name in (((0, 2, 3), "state_dim"), ((4, 2.0, 3), "action_dim"), ((4, 2, -1), "num_agents")):
         with pytest.raises(ValueError, match=f"{name}: expected an integer of at least 1"):
             CREATE[algorithm](*sizes)
+
+
+def test_numbers_and_flags_of_numpy_are_taken_as_pythons():
+    given = {
+        "hidden_sizes": np.array([8, np.int32(4)]),
+        "gamma": np.float32(0.5),
+        "batch_size": np.int64(16),
+        "centralized": np.bool_(False),
+        "seed": np.uint8(3),
+        "action_type": np.str_("discrete"),
+    }
+    config = CREATE["qmix"](4, 2, 3, given).config
+    assert {key: getattr(config, key) for key in given} == {
+        "hidden_sizes": (8, 4),
+        "gamma": 0.5,
+        "batch_size": 16,
+        "centralized": False,
+        "seed": 3,
+        "action_type": "discrete",
+    }
+    plain = [config.gamma, config.batch_size, config.centralized, config.seed, config.action_type, *config.hidden_sizes]
+    assert {type(value) for value in plain} == {float, int, bool, str}, "a checkpoint holds plain values alone"
+    with pytest.raises(ValueError, match="seed.*expected integer of 64 bits, or none, found 18446744073709551616"):
+        CREATE["qmix"](4, 2, 3, {"seed": 2**64})
 
 
 def test_numbers_from_json_take_the_type_of_their_key():

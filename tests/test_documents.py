@@ -19,6 +19,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from core.base_agent import TeamConfig
 from core.maddpg import MADDPGConfig
 from core.mappo import MAPPOConfig
 from core.qmix import QMIXConfig
+from core.team.config import range_of
 
 PAGES = ("README.md", "QUICKSTART.md")
 LINKED = (*PAGES, "docs/CHANGELOG.md")
@@ -238,10 +240,12 @@ def test_flags_that_are_named_exist():
 # --- tables -------------------------------------------------------------------------------------------------------
 
 
-def key_tables() -> dict[str, dict[str, str]]:
-    """Config class -> key -> the default that the page states."""
-    rows = re.compile(r"^\| `(\w+)` \| ([^|]+) \|", re.MULTILINE)
-    return {name: dict(rows.findall(table)) for name, table in KEY_TABLE.findall(text("QUICKSTART.md"))}
+def key_tables(which: str = "default") -> dict[str, dict[str, str]]:
+    """Config class -> key -> the default, or the range, that the page states."""
+    rows = re.compile(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
+    column = ("default", "range").index(which)
+    tables = KEY_TABLE.findall(text("QUICKSTART.md"))
+    return {name: {row[0]: row[1 + column].strip() for row in rows.findall(table)} for name, table in tables}
 
 
 def test_the_tables_list_every_hyper_parameter_and_no_other():
@@ -263,6 +267,13 @@ def test_the_tables_state_the_defaults():
                 continue
             written = {_value(part.strip()) for part in stated.split(";")}
             assert written == values, f"{key}: the page says {written}, the code {values}"
+
+
+def test_the_tables_state_the_ranges_that_are_the_types():
+    for config in (TeamConfig, MADDPGConfig, MAPPOConfig, QMIXConfig):
+        kinds = get_type_hints(config, include_extras=True)
+        for key, stated in key_tables("range")[config.__name__].items():
+            assert stated.replace("≥", ">=") == range_of(kinds[key]), key
 
 
 def _value(written: str):

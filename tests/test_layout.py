@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ALGORITHMS = {"core.maddpg", "core.mappo", "core.qmix"}
-LEARNING = ["base_agent", "maddpg", "mappo", "networks", "qmix", "replay_buffer", "utils"]
+TEAM = [f"team/{name}" for name in ("config", "files", "members", "memory", "spread", "state")]
+LEARNING = ["base_agent", "maddpg", "mappo", "networks", "qmix", "replay_buffer", "utils", *TEAM]
 
 
 def imports(path: Path) -> set[str]:
@@ -75,6 +76,12 @@ def test_learning_imports_only_torch_numpy_the_standard_library_and_itself(name)
     path = ROOT / f"core/{name}.py"
     assert {module.split(".")[0] for module in imports(path)} <= allowed
     assert not within(imports(path), "core.experiment", "argparse", "retail", "banking")
+
+
+@pytest.mark.parametrize("name", TEAM)
+def test_the_workshop_never_looks_back_at_the_school(name):
+    within_core = within(imports(ROOT / f"core/{name}.py"), "core")
+    assert within_core == within(within_core, "core.team", "core.networks", "core.utils")
 
 
 def test_algorithms_never_import_each_other():

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from core.networks import SpreadMLP, StackedMLP, make_stack
-from core.utils import gumbel_noise, mask_logits, masked_mean, resolve_device, soft_update
+from core.networks import StackedMLP
+from core.team.spread import SpreadMLP, make_stack, resolve_device
+from core.utils import gumbel_noise, mask_logits, masked_mean, soft_update
 
 SIZES = (4, 8, 5, 2)
 CPU, ALSO_CPU = torch.device("cpu"), torch.device("cpu:0")  # the same processor, but two devices to PyTorch

@@ -21,8 +21,8 @@ from core.experiment.evaluation import evaluate
 from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.training import train
 from core.experiment.vector_env import VectorEnv
-from core.networks import StackedGRU
 from core.qmix import td_target
+from core.team.memory import StackedGRU, recall
 
 each_algorithm = pytest.mark.parametrize("algorithm", ["mappo", "qmix"])
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -167,7 +167,7 @@ def test_the_replayed_rollout_says_what_was_said_while_acting_also_after_a_check
             picked = {name: field[rows] for name, field in vars(rollout).items() if torch.is_tensor(field)}
             batch = dataclasses.replace(rollout, **picked)
             outputs = restored.networks["actor"](
-                restored.agent_inputs(batch.observations, restored.recall(batch, restored.gru))
+                restored.agent_inputs(batch.observations, recall(restored, batch, restored.gru))
             )
             log_probs = restored.log_prob(outputs.transpose(0, 1), batch.actions, None)
             torch.testing.assert_close(log_probs, batch.log_probs, rtol=1e-5, atol=1e-5)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from core.base_agent import AgentTeam, as_team
+from core.experiment.runs.seeds import global_generators_kept
 from core.experiment.vector_env import as_array, as_truncated, describe, repeats, reset, unpack_step
-from core.utils import global_generators_kept
 
 STEPS = 20  # tried out at most; an episode may end before
 SEED = 7  # of the trial; any would do

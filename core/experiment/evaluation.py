@@ -15,8 +15,8 @@ import numpy as np
 
 from core.base_agent import AgentTeam, BaseAgent, as_team
 from core.experiment.episodes import Episodes
+from core.experiment.runs.seeds import global_generators_kept
 from core.experiment.vector_env import as_stacked
-from core.utils import global_generators_kept
 
 EVALUATION_SEED = 10_000  # of the first episode; training seeds begin at 1_000_000
 VALIDATION_SEED = 800_000_000  # the same, of the episodes that settings are chosen on; tuning begins at 900_000_000

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from core.utils import seed_everything
+from core.experiment.runs.seeds import seed_everything
 
 
 class VectorEnv:
