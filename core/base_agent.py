@@ -9,7 +9,6 @@ Shapes: E environments, N agents, O observation, A action, S state, B batch.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ import torch
 from torch import Tensor
 
 from core.networks import StackedMLP
-from core.team import state as team_state
 from core.team.config import TeamConfig
 from core.team.members import joined, only_member
 from core.team.memory import StackedGRU, remember_alone
-from core.team.spread import SpreadMLP, resolve_device
+from core.team.spread import resolve_device
+from core.team.state import SavedTeam
+from core.utils import mean_of, soft_update
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,12 @@ class BaseAgent:
         Returns:
             An `int` (discrete), or floats of shape (A,) in [0, 1] (continuous).
         """
-        raise NotImplementedError
+        team = self.team
+        with torch.no_grad():
+            outputs = team.networks[team.policy].member(self.index, team.own_inputs(self.index, observation))  # (1, ·)
+            mask = None if action_mask is None else team.tensor(np.asarray(action_mask, dtype=bool)).unsqueeze(0)
+            action = team.decide(outputs, training, mask)[0].cpu().numpy()
+        return action if team.action_type == "continuous" else int(action)
 
     def compute_loss(self, batch: Any) -> dict[str, Tensor]:
         """This agent's losses on a batch, as differentiable scalars. Uses GLOBAL information."""
@@ -120,10 +125,12 @@ class BaseAgent:
             return self.team.update(batch)
 
 
-class AgentTeam(Sequence):
+class AgentTeam(SavedTeam, Sequence):
     """The agents that learn together: a sequence of `BaseAgent`, and the owner of their networks.
 
-    Subclasses fill `networks` and `optimizers`, and implement `act`, `observe` and `update`.
+    Saving, loading and the state of randomness come from `SavedTeam` in `core/team/state.py`.
+
+    Subclasses fill `networks` and `optimizers`, and implement `act` and `decide`, `make_buffer` and `update`.
 
     Args:
         state_dim, action_dim, num_agents: as for `BaseAgent`.
@@ -134,6 +141,7 @@ class AgentTeam(Sequence):
 
     agent_class: ClassVar[type[BaseAgent]] = BaseAgent
     config_class: ClassVar[type[TeamConfig]] = TeamConfig
+    policy: ClassVar[str] = "actor"  # the network that acts, and all that an executing agent needs
 
     def __init__(
         self,
@@ -167,7 +175,9 @@ class AgentTeam(Sequence):
         self.memory: Tensor | None = None  # (N, E, H), what they remember while they act together
         self.trained: dict[str, list[StackedMLP]] = {}  # the stacks that each optimizer moves
         self.buffer: Any = None
+        self.acting: dict[str, Tensor] = {}  # what the agents alone knew as they explored; stored with the step
         self.environment_steps = 0  # joint steps seen, summed over parallel environments
+        self.steps = 0  # the same, parallel environments counted as one
         self.updates = 0
         self.progress = 0.0  # share of the training that is done, for what anneals
         self.missed = [Counter() for _ in range(num_agents)]  # what the clocks of updates counted without agent i
@@ -217,7 +227,11 @@ class AgentTeam(Sequence):
         return actions.reshape(observations.shape[:-2] + actions.shape[1:])
 
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
-        """(E, N, O) observations -> (E, N) or (E, N, A) actions. The algorithm's own rule."""
+        """(E, N, O) observations -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
+        raise NotImplementedError
+
+    def decide(self, outputs: Tensor, training: bool, masks: Tensor | None) -> Tensor:
+        """The algorithm's own rule from the policy network's outputs (..., out) to actions (...) or (..., A)."""
         raise NotImplementedError
 
     def agent_inputs(self, observations: Tensor, memory: Tensor | None = None) -> Tensor:
@@ -255,6 +269,12 @@ class AgentTeam(Sequence):
 
     def begin_rollouts(self, num_envs: int) -> None:
         """Told once before the first step: E environments will run side by side. Prepares the experience buffer."""
+        if self.buffer is None or self.buffer.num_envs != num_envs:
+            self.buffer = self.make_buffer(num_envs)
+
+    def make_buffer(self, num_envs: int) -> Any:
+        """The experience buffer of E environments; None: this algorithm keeps none."""
+        return None
 
     def experience(self) -> Any:
         """The experience buffer. Raises RuntimeError where nothing was observed yet."""
@@ -264,7 +284,17 @@ class AgentTeam(Sequence):
 
     def observe(self, transition: Transition) -> dict[str, float]:
         """Store what happened, and learn if it is time. Returns the losses; empty when nothing was learnt."""
-        raise NotImplementedError
+        if self.buffer is None:
+            self.begin_rollouts(len(transition.rewards))
+        self.buffer.add(transition, **self.acting)
+        self.count_steps(transition)
+        return mean_of([self.update() for _ in range(self.updates_due())])
+
+    def updates_due(self) -> int:
+        """How many updates follow this step; of off-policy algorithms, by their keys."""
+        c = self.config
+        early = self.environment_steps < c.learning_starts
+        return 0 if early or self.steps % c.update_every else c.updates_per_step
 
     def update(self, batch: Any = None) -> dict[str, float]:
         """One learning step on `batch`, or on the team's own experience. Returns losses and gradient norms."""
@@ -296,19 +326,26 @@ class AgentTeam(Sequence):
         return max(floor, self.config.epsilon * self.config.epsilon_decay**decays)
 
     def count_steps(self, transition: Transition) -> None:
-        """Move the clock of environment steps: by those of one process times the processes that learn together."""
+        """Move the clocks of steps: by those of one process times the processes that learn together."""
+        self.steps += 1
         self.environment_steps += self.processes * int(transition.active.any(axis=1).sum())
 
-    def add_optimizer(
-        self, name: str, networks: Sequence[StackedMLP | SpreadMLP], learning_rate: float, eps: float = 1e-8
-    ) -> None:
-        """Create the Adam optimizer `name` over these networks."""
-        self.trained[name] = [stack for network in networks for stack in network.stacks()]
+    def add_optimizer(self, name: str, networks: Sequence[str], learning_rate: float, eps: float = 1e-8) -> None:
+        """Create the Adam optimizer `name` over the networks of these names."""
+        self.trained[name] = [stack for network in networks for stack in self.networks[network].stacks()]
         parameters = [stack.flat for stack in self.trained[name]]
         optimizer = torch.optim.Adam(parameters, lr=learning_rate, eps=eps, fused=True)
         for group in optimizer.param_groups:
             group["initial_lr"] = learning_rate
         self.optimizers[name] = optimizer
+
+    def move_targets(self, tau: float) -> None:
+        """Move every network that is called `..._target` towards its online one by the share `tau`; 1 copies."""
+        for name, target in self.networks.items():
+            if name.endswith("_target"):
+                targets = [stack.flat for stack in target.stacks()]
+                sources = [stack.flat for stack in self.networks[name.removesuffix("_target")].stacks()]
+                soft_update(targets, sources, tau)
 
     def descend(self, name: str, loss: Tensor, jointly: bool = False) -> float:
         """Minimise `loss` by one step of optimizer `name`; returns the largest gradient norm before clipping.
@@ -340,65 +377,6 @@ class AgentTeam(Sequence):
                 stack.scale_gradients((self.config.max_grad_norm / norm).clamp(max=1.0))
         optimizer.step()
         return largest
-
-    # --- randomness, saving, loading ------------------------------------------------------------------------------
-
-    def seed(self, seed: int) -> None:
-        """Restart the randomness of exploration and of replay sampling."""
-        self.generator.manual_seed(seed)
-
-    def random_state(self) -> Tensor:
-        """The state of that randomness, to be given back to `set_random_state`."""
-        return self.generator.get_state()
-
-    def set_random_state(self, state: Tensor) -> None:
-        """Continue from a saved state of randomness. One of another kind of device can only seed this one anew."""
-        team_state.set_generator(self.generator, state)
-
-    def parameters(self) -> list[Tensor]:
-        """All tensors that optimizers move."""
-        return [p for optimizer in self.optimizers.values() for p in optimizer.param_groups[0]["params"]]
-
-    def extra_state(self) -> dict[str, Any]:
-        """What an algorithm must remember besides networks, optimizers, buffer, counters and randomness."""
-        return {}
-
-    def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Take back what `extra_state` returned."""
-
-    def state_dict(self, with_buffer: bool = True) -> dict[str, Any]:
-        """A snapshot of everything that a bit-exact continuation needs, as tensors and plain Python values."""
-        return team_state.snapshot(self, with_buffer)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken.
-
-        Raises:
-            ValueError: the state belongs to another algorithm, or to a team of other sizes or networks.
-        """
-        team_state.restore(self, state)
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the team, without its experience, to one file; atomic, readable with `weights_only=True`.
-
-        Raises:
-            OSError: the file cannot be written.
-            FloatingPointError: the team holds NaN or infinity.
-        """
-        team_state.write(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike, device: str | torch.device | None = None) -> AgentTeam:
-        """Read a team that `save` wrote.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is damaged, or holds another algorithm or no team.
-        """
-        state = team_state.read(path, cls.__name__)
-        team = cls(**state["sizes"], config=state["config"], device=device)
-        team.load_state_dict(state)
-        return team
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array as a tensor on the team's device."""

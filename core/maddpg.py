@@ -18,16 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
+from core.base_agent import AgentTeam, BaseAgent, TeamConfig
 from core.replay_buffer import Batch, ReplayBuffer
 from core.team.config import Count, NotNegative, Positive, Share, Whole, Widths
 from core.team.spread import make_stack
-from core.utils import gumbel_noise, mask_logits, mean_of, soft_update
+from core.utils import gumbel_noise, mask_logits
 
 # --- Config ---------------------------------------------------------------------------------------------------------
 
@@ -113,17 +112,6 @@ class MADDPGAgent(BaseAgent):
 
     team: MADDPGTeam
 
-    def select_action(
-        self, observation: np.ndarray, training: bool = False, action_mask: np.ndarray | None = None
-    ) -> Any:
-        """See `BaseAgent.select_action`."""
-        team = self.team
-        with torch.no_grad():
-            logits = team.networks["actor"].member(self.index, team.own_inputs(self.index, observation))  # (1, A)
-            mask = None if action_mask is None else team.tensor(np.asarray(action_mask, dtype=bool)).unsqueeze(0)
-            action = team.actions_from(logits, training, mask)[0].cpu().numpy()
-        return action if team.action_type == "continuous" else int(action)
-
     def compute_loss(self, batch: Batch) -> dict[str, Tensor]:
         """This agent's critic loss and actor loss on a batch of joint transitions.
 
@@ -168,25 +156,22 @@ class MADDPGTeam(AgentTeam):
         for name in ("critic", "critic_target"):
             self.networks[name] = make_stack(actors * self.num_critics, critic_sizes, self.generator, shared_homes)
             self.networks[name].shared = c.share_parameters or n == 1
-        self.learnt = [name for name in self.networks if not name.endswith("_target")]
-        for name in self.learnt:
-            self.networks[f"{name}_target"].copy_from(self.networks[name])
-        critic = [self.networks[name] for name in self.learnt if name != "actor"]
-        self.add_optimizer("actor", [self.networks["actor"]], c.actor_learning_rate or c.learning_rate)
+        self.move_targets(1.0)
+        critic = [name for name in ("summary", "critic") if name in self.networks]
+        self.add_optimizer("actor", ["actor"], c.actor_learning_rate or c.learning_rate)
         self.add_optimizer("critic", critic, c.learning_rate)
         self.own_action = torch.eye(n, dtype=torch.bool, device=self.device).view(n, n, 1, 1)  # critic i, action i
         # Agent i's place: itself first, then i + 1, i + 2, ... around the ring.
         self.places = torch.tensor([[(i + j) % n for j in range(n)] for i in range(n)], device=self.device)  # (N, N)
-        self.steps = 0  # steps of the parallel environments, for update_every
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
         logits = self.networks["actor"](self.agent_inputs(observations)).transpose(0, 1)  # (E, N, A)
-        return self.actions_from(logits, training, masks)
+        return self.decide(logits, training, masks)
 
-    def actions_from(self, logits: Tensor, training: bool, masks: Tensor | None) -> Tensor:
+    def decide(self, logits: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """Turn the actors' outputs (..., A) into actions, with exploration if `training`."""
         if self.action_type == "continuous":
             if training:  # noise before the sigmoid respects the bounds, and stays small near them
@@ -207,23 +192,11 @@ class MADDPGTeam(AgentTeam):
         """See `AgentTeam.episodes_per_seed`."""
         return 2 if self.config.pair_weight else 1
 
-    def begin_rollouts(self, num_envs: int) -> None:
-        """Prepare the replay buffer for E parallel environments."""
+    def make_buffer(self, num_envs: int) -> ReplayBuffer:
+        """See `AgentTeam.make_buffer`."""
         if self.config.pair_weight and num_envs < 2:
             raise ValueError("pair_weight compares two copies: give num_envs >= 2, or --set pair_weight=0")
-        if self.buffer is None or self.buffer.num_envs != num_envs:
-            self.buffer = ReplayBuffer(self.config.buffer_size, num_envs, self.device)
-
-    def observe(self, transition: Transition) -> dict[str, float]:
-        """Store a step; learn when enough is stored and it is time."""
-        if self.buffer is None:
-            self.begin_rollouts(len(transition.rewards))
-        self.buffer.add(transition)
-        self.count_steps(transition)
-        self.steps += 1
-        if self.environment_steps < self.config.learning_starts or self.steps % self.config.update_every:
-            return {}
-        return mean_of([self.update() for _ in range(self.config.updates_per_step)])
+        return ReplayBuffer(self.config.buffer_size, num_envs, self.device)
 
     def update(self, batch: Batch | None = None) -> dict[str, float]:
         """One step of all critics, then of all actors, then of all targets."""
@@ -236,12 +209,7 @@ class MADDPGTeam(AgentTeam):
         if self.updates % c.policy_delay == 0:
             loss = self.actor_loss(batch)
             report |= {"actor_loss": float(loss.detach()), "actor_gradient": self.descend("actor", loss)}
-            for name in self.learnt:  # only after all agents have moved
-                soft_update(
-                    [stack.flat for stack in self.networks[f"{name}_target"].stacks()],
-                    [stack.flat for stack in self.networks[name].stacks()],
-                    c.tau,
-                )  # (MADDPG-6)
+            self.move_targets(c.tau)  # (MADDPG-6) only after all agents have moved
         return report
 
     def critic_loss(self, batch: Batch, active: Tensor | None = None) -> Tensor:
@@ -369,14 +337,6 @@ class MADDPGTeam(AgentTeam):
             actions = F.one_hot(actions.long(), self.action_dim).float()
         return actions.transpose(0, 1)
 
-    def extra_state(self) -> dict[str, Any]:
-        """The step clock."""
-        return {"steps": self.steps}
-
-    def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Take the step clock back."""
-        self.steps = state["steps"]
-
 
 MADDPGAgent.team_class = MADDPGTeam
 
@@ -389,16 +349,5 @@ def create_maddpg_agents(
     device: str | torch.device | None = None,
     devices: Sequence[str | torch.device] | None = None,
 ) -> MADDPGTeam:
-    """Create a team of MADDPG agents.
-
-    Args:
-        state_dim: size of one agent's local observation (`env.observation_space_size`).
-        action_dim: number of discrete actions or of continuous dimensions (`env.action_space_size`).
-        num_agents: number of agents (`env.num_agents`).
-        config: dictionary of `MADDPGConfig` keys.
-        device: "cpu", "cuda", "auto", ...; `devices` gives each agent its own.
-
-    Raises:
-        ValueError: a size, key, value or device that cannot be.
-    """
+    """Create a team of MADDPG agents: `MADDPGTeam(...)`, whose `AgentTeam` says what the arguments are."""
     return MADDPGTeam(state_dim, action_dim, num_agents, config, device, devices)

@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -190,17 +189,6 @@ class MAPPOAgent(BaseAgent):
 
     team: MAPPOTeam
 
-    def select_action(
-        self, observation: np.ndarray, training: bool = False, action_mask: np.ndarray | None = None
-    ) -> Any:
-        """See `BaseAgent.select_action`."""
-        team = self.team
-        with torch.no_grad():
-            outputs = team.networks["actor"].member(self.index, team.own_inputs(self.index, observation))  # (1, out)
-            mask = None if action_mask is None else team.tensor(np.asarray(action_mask, dtype=bool)).unsqueeze(0)
-            action = team.to_environment(team.draw(outputs, training, mask))[0].cpu().numpy()
-        return action if team.action_type == "continuous" else int(action)
-
     def compute_loss(self, batch: RolloutBatch) -> dict[str, Tensor]:
         """This agent's policy, value and entropy terms on a batch."""
         mine = torch.zeros_like(batch.active)
@@ -229,11 +217,10 @@ class MAPPOTeam(AgentTeam):
         actor_inputs = self.input_dim + (self.gru.width if c.recurrent else 0)
         self.networks["actor"] = make_stack(members, (actor_inputs, *c.hidden_sizes, outputs), output_gain=0.01, **make)
         self.networks["critic"] = make_stack(members, critic_sizes, output_gain=1.0, **make)
-        policy = [network for name, network in self.networks.items() if name != "critic"]
+        policy = [name for name in self.networks if name != "critic"]
         self.add_optimizer("actor", policy, c.learning_rate, eps=1e-5)
-        self.add_optimizer("critic", [self.networks["critic"]], c.critic_learning_rate or c.learning_rate, eps=1e-5)
+        self.add_optimizer("critic", ["critic"], c.critic_learning_rate or c.learning_rate, eps=1e-5)
         self.normalizer = ValueNormalizer(num_agents, self.device)
-        self.acting: dict[str, Tensor] = {}  # what the policy knew when it last acted
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
@@ -254,6 +241,10 @@ class MAPPOTeam(AgentTeam):
         mean, log_std = self.gaussian(outputs)
         noise = torch.randn(mean.shape, generator=self.generator, device=self.device) if training else 0.0
         return mean + log_std.exp() * noise
+
+    def decide(self, outputs: Tensor, training: bool, masks: Tensor | None) -> Tensor:
+        """See `AgentTeam.decide`."""
+        return self.to_environment(self.draw(outputs, training, masks))
 
     def to_environment(self, drawn: Tensor) -> Tensor:
         """Discrete actions as they are, continuous ones squashed into [0, 1]."""
@@ -288,21 +279,21 @@ class MAPPOTeam(AgentTeam):
         """See `AgentTeam.episodes_per_seed`."""
         return self.config.episodes_per_seed
 
-    def begin_rollouts(self, num_envs: int) -> None:
-        """Prepare the rollout of E parallel environments."""
-        if self.buffer is None or self.buffer.num_envs != num_envs:
-            self.buffer = RolloutBuffer(self.config.rollout_length, num_envs, self.device)
+    def make_buffer(self, num_envs: int) -> RolloutBuffer:
+        """See `AgentTeam.make_buffer`."""
+        return RolloutBuffer(self.config.rollout_length, num_envs, self.device)
 
     def observe(self, transition: Transition) -> dict[str, float]:
         """Store a step; learn when the rollout is full."""
         if not self.acting:
             raise RuntimeError("MAPPO learns from its own actions: call select_actions(..., training=True) first")
-        if self.buffer is None:
-            self.begin_rollouts(len(transition.rewards))
-        self.buffer.add(transition, **self.acting)
+        report = super().observe(transition)
         self.acting = {}
-        self.count_steps(transition)
-        return self.update() if self.buffer.full else {}
+        return report
+
+    def updates_due(self) -> int:
+        """One, when the rollout is full."""
+        return int(self.buffer.full)
 
     def update(self, batch: RolloutBatch | None = None) -> dict[str, float]:
         """Learn from `batch` in one step, or from the stored rollout in `epochs` passes, and forget it."""
@@ -327,32 +318,21 @@ class MAPPOTeam(AgentTeam):
     @torch.no_grad()
     def prepare(self) -> RolloutBatch:
         """Turn the stored chunk into a batch of T * E steps with advantages and value targets."""
-        c, f = self.config, self.buffer
-        active, terminated, truncated = f["active"].float(), f["terminated"].float(), f["truncated"].float()
-        outputs = self.rollout_values("observations", "states")  # (T, E, N), normalized
-        values = self.normalizer.denormalize(outputs)  # before GAE
-        # The next value is that of the next row, except where the chunk or an episode ends.
-        next_values = torch.cat([values[1:], values[-1:]])
-        ends = torch.maximum(terminated, truncated).amax(dim=-1) > 0  # (T, E)
-        ends[-1] = True
-        next_values[ends] = self.normalizer.denormalize(self.rollout_values("next_observations", "next_states", ends))
+        c, f = self.config, self.buffer.filled()  # (T, E, ...) each
+        active, terminated, truncated = f["active"], f["terminated"], f["truncated"]
+        outputs, next_outputs = self.rollout_values(f)  # normalized
+        values, next_values = self.normalizer.denormalize(outputs), self.normalizer.denormalize(next_outputs)
         advantages = generalized_advantages(
             c.reward_scale * f["rewards"], values, next_values, terminated, truncated, c.gamma, c.gae_lambda
         )
         returns = advantages + values  # (MAPPO-11)
         if c.normalize_values:
             self.normalizer.update(returns, active, self.average_hook)
-        if c.episodes_per_seed > 1:
-            advantages = less_shared_luck(advantages, active, c.episodes_per_seed)
-        if c.normalize_advantages:  # once a rollout, over living agents
-            mean = masked_mean(advantages, active)
-            std = masked_mean((advantages - mean).square(), active).sqrt()
-            advantages = (advantages - mean) / (std + 1e-8)  # (MAPPO-9)
         fields = {
             "observations": f["observations"],
             "actions": f["actions"],
             "log_probs": f["log_probs"],
-            "advantages": advantages,
+            "advantages": self.comparable(advantages, active),
             "returns": self.normalizer.normalize(returns),
             "values": outputs,  # as the critic said them: the update of the statistics must not look like a step of it
             "active": active,
@@ -361,16 +341,32 @@ class MAPPOTeam(AgentTeam):
             fields["states"] = f["states"]
         fields |= {name: f[name] for name in ("action_masks", "memories") if name in f}
         flat = {name: field.flatten(0, 1) for name, field in fields.items()}  # (T, E, ...) -> (B, ...)
-        return RolloutBatch(**flat, steps=len(f) if c.recurrent else 1)
+        return RolloutBatch(**flat, steps=len(active) if c.recurrent else 1)
 
-    def rollout_values(self, observations: str, states: str, where: Tensor | None = None) -> Tensor:
-        """Critic outputs for the stored chunk, (T, E, N), or for its rows `where` (T, E), (rows, N)."""
-        seen = self.buffer[observations]
-        extra = self.buffer[states] if self.config.state_size else None
-        if where is not None:
-            return self.values(seen[where], None if extra is None else extra[where])
-        flat = self.values(seen.flatten(0, 1), None if extra is None else extra.flatten(0, 1))
-        return flat.view(seen.shape[:3])
+    def comparable(self, advantages: Tensor, active: Tensor) -> Tensor:
+        """Advantages as the policy's loss takes them: without shared luck, of one size. All (T, E, N)."""
+        c = self.config
+        if c.episodes_per_seed > 1:
+            advantages = less_shared_luck(advantages, active, c.episodes_per_seed)
+        if c.normalize_advantages:  # once a rollout, over living agents
+            mean = masked_mean(advantages, active)
+            std = masked_mean((advantages - mean).square(), active).sqrt()
+            advantages = (advantages - mean) / (std + 1e-8)  # (MAPPO-9)
+        return advantages
+
+    def rollout_values(self, f: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The critic's outputs for the stored steps, and for what came after each: (T, E, N) both."""
+        states, next_states = (f[name] if self.config.state_size else None for name in ("states", "next_states"))
+        flat = self.values(f["observations"].flatten(0, 1), None if states is None else states.flatten(0, 1))
+        values = flat.view(f["rewards"].shape)
+        # The next value is that of the next row, except where the chunk or an episode ends.
+        next_values = torch.cat([values[1:], values[-1:]])
+        ends = torch.maximum(f["terminated"], f["truncated"]).amax(dim=-1) > 0  # (T, E)
+        ends[-1] = True
+        next_values[ends] = self.values(
+            f["next_observations"][ends], None if next_states is None else next_states[ends]
+        )
+        return values, next_values
 
     def values(self, observations: Tensor, states: Tensor | None) -> Tensor:
         """Normalized V_i(s) of every agent, or V_i(o_i) when not centralized: (B, N, O) -> (B, N)."""
@@ -432,16 +428,5 @@ def create_mappo_agents(
     device: str | torch.device | None = None,
     devices: Sequence[str | torch.device] | None = None,
 ) -> MAPPOTeam:
-    """Create a team of MAPPO agents.
-
-    Args:
-        state_dim: size of one agent's local observation (`env.observation_space_size`).
-        action_dim: number of discrete actions or of continuous dimensions (`env.action_space_size`).
-        num_agents: number of agents (`env.num_agents`).
-        config: dictionary of `MAPPOConfig` keys.
-        device: "cpu", "cuda", "auto", ...; `devices` gives each agent its own.
-
-    Raises:
-        ValueError: a size, key, value or device that cannot be.
-    """
+    """Create a team of MAPPO agents: `MAPPOTeam(...)`, whose `AgentTeam` says what the arguments are."""
     return MAPPOTeam(state_dim, action_dim, num_agents, config, device, devices)

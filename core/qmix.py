@@ -20,18 +20,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
+from core.base_agent import AgentTeam, BaseAgent, TeamConfig
 from core.networks import StackedMLP
 from core.replay_buffer import Batch, ReplayBuffer
 from core.team.config import Count, Levels, Positive, Whole
 from core.team.memory import StackedGRU, add_memory, recall, remember
 from core.team.spread import make_stack
-from core.utils import mask_logits, masked_mean, mean_of, soft_update
+from core.utils import mask_logits, masked_mean
 
 # --- Config ---------------------------------------------------------------------------------------------------------
 
@@ -125,18 +124,6 @@ class QMIXAgent(BaseAgent):
 
     team: QMIXTeam
 
-    def select_action(
-        self, observation: np.ndarray, training: bool = False, action_mask: np.ndarray | None = None
-    ) -> Any:
-        """See `BaseAgent.select_action`."""
-        team = self.team
-        with torch.no_grad():
-            outputs = team.networks["utility"].member(self.index, team.own_inputs(self.index, observation))
-            utilities = outputs.view(1, team.heads, team.choices)
-            mask = None if action_mask is None else team.tensor(np.asarray(action_mask, dtype=bool)).view(1, 1, -1)
-            action = team.to_environment(team.choose(utilities, training, mask))[0].cpu().numpy()
-        return action if team.action_type == "continuous" else int(action)
-
     def compute_loss(self, batch: Batch) -> dict[str, Tensor]:
         """The team's loss: through the mixer, every agent is trained by the one error of Q_tot."""
         return {"td_loss": self.team.loss(batch)}
@@ -148,6 +135,7 @@ class QMIXTeam(AgentTeam):
     agent_class = QMIXAgent
     config_class = QMIXConfig
     config: QMIXConfig
+    policy = "utility"
 
     def __init__(self, state_dim, action_dim, num_agents, config=None, device=None, devices=None):
         super().__init__(state_dim, action_dim, num_agents, config, device, devices)
@@ -159,7 +147,6 @@ class QMIXTeam(AgentTeam):
         self.levels = torch.linspace(0.0, 1.0, c.action_levels, device=self.device)
         self.gru = add_memory(self) if c.recurrent else None
         self.gru_target = add_memory(self, "_target") if c.recurrent else None
-        self.recalled: dict[str, Tensor] = {}  # what recurrent agents remembered when they last acted
         inputs = self.input_dim + (self.gru.width if c.recurrent else 0)
         sizes = (inputs, *c.hidden_sizes, self.heads * self.choices)
         members = 1 if c.share_parameters else num_agents
@@ -168,10 +155,9 @@ class QMIXTeam(AgentTeam):
                 members, sizes, self.generator, self.devices, output_gain=0.1
             )
             self.networks["mixer" + suffix] = self.make_mixer()
-        self.learnt = [name for name in self.networks if not name.endswith("_target")]
-        self.add_optimizer("all", [self.networks[name] for name in self.learnt], c.learning_rate)
-        self.copy_to_targets(1.0)
-        self.steps = 0  # steps of the parallel environments, for update_every
+        online = [name for name in self.networks if not name.endswith("_target")]
+        self.add_optimizer("all", online, c.learning_rate)
+        self.move_targets(1.0)
 
     def make_mixer(self) -> MonotonicMixer | AdditiveMixer:
         """The mixer that the config asks for; independent learners (centralized=False) mix nothing."""
@@ -188,12 +174,19 @@ class QMIXTeam(AgentTeam):
 
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
-        masks = None if masks is None else masks.unsqueeze(2)  # (E, N, 1, L)
-        memory, self.recalled = remember(self, observations)
-        return self.to_environment(self.choose(self.utilities(observations, memory=memory), training, masks))
+        memory, recalled = remember(self, observations)
+        if training:
+            self.acting = recalled
+        return self.decide(self.utilities(observations, memory=memory).flatten(2), training, masks)
 
-    def choose(self, utilities: Tensor, training: bool, masks: Tensor | None) -> Tensor:
-        """Epsilon-greedy over legal choices, each head for itself: (..., D, L) -> (..., D)."""
+    def decide(self, outputs: Tensor, training: bool, masks: Tensor | None) -> Tensor:
+        """Utilities (..., D * L) and masks (..., L) -> integers (...), or levels (..., D) in [0, 1]."""
+        utilities = outputs.unflatten(-1, (self.heads, self.choices))
+        choices = self.epsilon_greedy(utilities, training, None if masks is None else masks.unsqueeze(-2))
+        return choices.squeeze(-1) if self.action_type == "discrete" else self.levels[choices]
+
+    def epsilon_greedy(self, utilities: Tensor, training: bool, masks: Tensor | None) -> Tensor:
+        """One legal choice a head, each head for itself: (..., D, L) -> (..., D)."""
         greedy = mask_logits(utilities, masks).argmax(dim=-1)
         if not training:
             return greedy
@@ -202,11 +195,7 @@ class QMIXTeam(AgentTeam):
         explore = torch.rand(greedy.shape, generator=self.generator, device=self.device) < self.epsilon
         return torch.where(explore, random, greedy)  # (QMIX-6)
 
-    def to_environment(self, choices: Tensor) -> Tensor:
-        """(..., D) choices -> integers (...), or levels (..., D) in [0, 1]."""
-        return choices.squeeze(-1) if self.action_type == "discrete" else self.levels[choices]
-
-    def chosen(self, actions: Tensor) -> Tensor:
+    def stored_choices(self, actions: Tensor) -> Tensor:
         """Replayed actions as choices: (B, N) integers or (B, N, A) levels -> (B, N, D, 1)."""
         if self.action_type == "discrete":
             return actions.long().view(*actions.shape, 1, 1)
@@ -214,21 +203,9 @@ class QMIXTeam(AgentTeam):
 
     # --- learning -----------------------------------------------------------------------------------------------------
 
-    def begin_rollouts(self, num_envs: int) -> None:
-        """Prepare the replay buffer for E parallel environments."""
-        if self.buffer is None or self.buffer.num_envs != num_envs:
-            self.buffer = ReplayBuffer(self.config.buffer_size, num_envs, self.device)
-
-    def observe(self, transition: Transition) -> dict[str, float]:
-        """Store a step; learn when enough is stored and it is time."""
-        if self.buffer is None:
-            self.begin_rollouts(len(transition.rewards))
-        self.buffer.add(transition, **self.recalled)
-        self.count_steps(transition)
-        self.steps += 1
-        if self.environment_steps < self.config.learning_starts or self.steps % self.config.update_every:
-            return {}
-        return mean_of([self.update() for _ in range(self.config.updates_per_step)])
+    def make_buffer(self, num_envs: int) -> ReplayBuffer:
+        """See `AgentTeam.make_buffer`."""
+        return ReplayBuffer(self.config.buffer_size, num_envs, self.device)
 
     def update(self, batch: Batch | None = None) -> dict[str, float]:
         """One step of utilities and mixer together, then of their targets."""
@@ -242,9 +219,9 @@ class QMIXTeam(AgentTeam):
         report = {"td_loss": float(loss.detach()), "gradient": self.descend("all", loss, jointly=True)}
         self.updates += 1
         if not c.target_update_interval:
-            self.copy_to_targets(c.tau)
+            self.move_targets(c.tau)  # (QMIX-11)
         elif self.updates % c.target_update_interval == 0:
-            self.copy_to_targets(1.0)
+            self.move_targets(1.0)
         return report
 
     def loss(self, batch: Batch) -> Tensor:
@@ -252,7 +229,7 @@ class QMIXTeam(AgentTeam):
         active = batch.active.unsqueeze(-1)  # (B, N, 1), finished agents have nothing to add
         memory, next_memory = self.memories(batch, self.gru)
         u = self.utilities(batch.observations, memory=memory)  # (B, N, D, L)
-        q = u.gather(-1, self.chosen(batch.actions)).squeeze(-1) * active  # (B, N, D)
+        q = u.gather(-1, self.stored_choices(batch.actions)).squeeze(-1) * active  # (B, N, D)
         with torch.no_grad():
             masks = None if batch.next_action_masks is None else batch.next_action_masks.unsqueeze(2)
             # Double Q: the online network chooses the next action, the target network values it.
@@ -285,21 +262,6 @@ class QMIXTeam(AgentTeam):
             return None, None
         return memory, gru(self.agent_inputs(batch.next_observations).unsqueeze(1), memory).squeeze(1)
 
-    def copy_to_targets(self, tau: float) -> None:
-        """Move the target utilities and the target mixer towards the online ones by `tau`; 1 copies."""
-        for name in self.learnt:
-            targets = [stack.flat for stack in self.networks[f"{name}_target"].stacks()]
-            if targets:
-                soft_update(targets, [stack.flat for stack in self.networks[name].stacks()], tau)  # (QMIX-11)
-
-    def extra_state(self) -> dict[str, Any]:
-        """The step clock."""
-        return {"steps": self.steps}
-
-    def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Take the step clock back."""
-        self.steps = state["steps"]
-
 
 QMIXAgent.team_class = QMIXTeam
 
@@ -317,16 +279,5 @@ def create_qmix_agents(
     device: str | torch.device | None = None,
     devices: Sequence[str | torch.device] | None = None,
 ) -> QMIXTeam:
-    """Create a team of QMIX agents.
-
-    Args:
-        state_dim: size of one agent's local observation (`env.observation_space_size`).
-        action_dim: number of discrete actions or of continuous dimensions (`env.action_space_size`).
-        num_agents: number of agents (`env.num_agents`).
-        config: dictionary of `QMIXConfig` keys.
-        device: "cpu", "cuda", "auto", ...; `devices` gives each agent its own.
-
-    Raises:
-        ValueError: a size, key, value or device that cannot be.
-    """
+    """Create a team of QMIX agents: `QMIXTeam(...)`, whose `AgentTeam` says what the arguments are."""
     return QMIXTeam(state_dim, action_dim, num_agents, config, device, devices)

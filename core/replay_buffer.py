@@ -10,7 +10,7 @@ Shapes: B batch, T time, E environments, N agents, O observation, A action, S st
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,7 +39,59 @@ class Batch:
     pairs: bool = False  # row b of each half is of two copies that met the same chance, at the same step
 
 
-class ReplayBuffer:
+class _Rows:
+    """Named fields of equally many rows, made when the first values come and saved as far as they are filled."""
+
+    key: ClassVar[str]  # the hyper-parameter that decides the capacity
+
+    def __init__(self, capacity: int, num_envs: int = 1, device: torch.device | str = "cpu"):
+        self.capacity, self.num_envs, self.device = capacity, num_envs, device
+        self.fields: dict[str, Tensor] = {}
+        self.position = self.size = 0  # the next row to write; rows that hold something
+
+    def __len__(self) -> int:
+        return self.size
+
+    def tensors(self, transition: Transition, acting: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What a step brings, by name: E rows of each field, and what the agents alone knew as they acted."""
+        arrays = {name: np.ascontiguousarray(array) for name, array in vars(transition).items() if array is not None}
+        rows = len(arrays["rewards"])
+        if rows != self.num_envs:
+            raise ValueError(f"transition: expected {self.num_envs} environments, found {rows}; call begin_rollouts")
+        return {name: torch.from_numpy(array) for name, array in arrays.items()} | acting
+
+    def allocate(self, name: str, like: Tensor, row: torch.Size) -> None:
+        """Room for one field, of numbers that losses reckon with; masks and choices stay what they are."""
+        floating = like.is_floating_point() or not (name == "actions" or "masks" in name)
+        dtype = torch.float32 if floating else like.dtype
+        self.fields[name] = torch.zeros((self.capacity, *row), dtype=dtype, device=self.device)
+
+    def filled(self) -> dict[str, Tensor]:
+        """The rows of every field that hold something."""
+        return {name: tensor[: self.size] for name, tensor in self.fields.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows that hold something, and where writing goes on."""
+        fields = {name: tensor.clone() for name, tensor in self.filled().items()}
+        sizes = {"capacity": self.capacity, "num_envs": self.num_envs, "position": self.position, "size": self.size}
+        return sizes | {"fields": fields}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state_dict` was taken.
+
+        Raises:
+            ValueError: what was saved is of another capacity, so its rows would be replaced at other times.
+        """
+        room = state["capacity"]
+        if room != self.capacity:
+            raise ValueError(f"{self.key}: expected room for {room} rows as in what was saved, found {self.capacity}")
+        self.position, self.size, self.fields = state["position"], state["size"], {}
+        for name, saved in state["fields"].items():
+            self.allocate(name, saved, saved.shape[1:])
+            self.fields[name][: self.size] = saved
+
+
+class ReplayBuffer(_Rows):
     """The latest `capacity` joint transitions, sampled uniformly (Lin 1992; Mnih et al. 2015).
 
     The E rows of one step lie side by side, so the step after row j of the same environment is row j + E.
@@ -50,48 +102,21 @@ class ReplayBuffer:
         device: where the tensors live.
     """
 
-    def __init__(self, capacity: int, num_envs: int = 1, device: torch.device | str = "cpu"):
-        self.capacity, self.num_envs, self.device = max(1, capacity // num_envs) * num_envs, num_envs, device
-        self.fields: dict[str, Tensor] = {}
-        self.position = self.size = 0  # the next row to write; rows that hold something
-        self.waiting = False  # some row is of an episode that was over, and only waited for those beside it
+    key = "buffer_size"
 
-    def __len__(self) -> int:
-        return self.size
+    def __init__(self, capacity: int, num_envs: int = 1, device: torch.device | str = "cpu"):
+        super().__init__(max(1, capacity // num_envs) * num_envs, num_envs, device)
+        self.waiting = False  # some row is of an episode that was over, and only waited for those beside it
 
     def add(self, transition: Transition, **acting: Tensor) -> None:
         """Store one step of all E environments over the oldest rows, with what the agents alone knew as they acted."""
-        arrays = {
-            "observations": transition.observations,
-            "actions": transition.actions,
-            "rewards": transition.rewards,
-            "next_observations": transition.next_observations,
-            "terminated": transition.terminated,
-            "truncated": transition.truncated,
-            "active": transition.active,
-            "states": transition.states,
-            "next_states": transition.next_states,
-            "action_masks": transition.action_masks,
-            "next_action_masks": transition.next_action_masks,
-        }
-        given = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items() if a is not None}
-        given |= acting
-        rows = len(given["rewards"])
-        if rows != self.num_envs:
-            raise ValueError(f"transition: expected {self.num_envs} environments, found {rows}; call begin_rollouts")
-        if not self.fields:
-            self._allocate(given)
-        for name, tensor in given.items():
-            self.fields[name][self.position : self.position + rows] = tensor
-        self.position = (self.position + rows) % self.capacity
-        self.size = min(self.size + rows, self.capacity)
+        for name, tensor in self.tensors(transition, acting).items():
+            if name not in self.fields:
+                self.allocate(name, tensor, tensor.shape[1:])
+            self.fields[name][self.position : self.position + self.num_envs] = tensor
+        self.position = (self.position + self.num_envs) % self.capacity
+        self.size = min(self.size + self.num_envs, self.capacity)
         self.waiting = self.waiting or not bool(transition.active.any(axis=1).all())
-
-    def _allocate(self, example: dict[str, Tensor]) -> None:
-        for name, tensor in example.items():
-            keep = tensor.dtype if name == "actions" or "masks" in name else torch.float32
-            keep = torch.float32 if keep == torch.float64 else keep
-            self.fields[name] = torch.zeros((self.capacity, *tensor.shape[1:]), dtype=keep, device=self.device)
 
     def sample(
         self, batch_size: int, generator: torch.Generator, gamma: float = 0.99, n_steps: int = 1, pairs: bool = False
@@ -164,83 +189,36 @@ class ReplayBuffer:
         age = (self.position - 1 - rows) % self.capacity  # rows written since
         return ended | (age < self.num_envs)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The rows that hold something, and where writing goes on."""
-        fields = {name: tensor[: self.size].clone() for name, tensor in self.fields.items()}
-        sizes = {"capacity": self.capacity, "num_envs": self.num_envs, "position": self.position, "size": self.size}
-        return sizes | {"fields": fields}
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken.
-
-        Raises:
-            ValueError: what was saved is of another capacity, so its rows would be replaced at other times.
-        """
-        saved = state.get("capacity", self.capacity)
-        if saved != self.capacity:
-            raise ValueError(f"buffer_size: expected room for {saved} rows as in what was saved, found {self.capacity}")
-        self.position, self.size = state["position"], state["size"]
-        self.fields = {}
-        for name, saved in state["fields"].items():
-            self.fields[name] = torch.zeros((self.capacity, *saved.shape[1:]), dtype=saved.dtype, device=self.device)
-            self.fields[name][: self.size] = saved
+        """See `_Rows.load_state_dict`."""
+        super().load_state_dict(state)
         self.waiting = self.size > 0 and not bool(self.fields["active"][: self.size].any(dim=1).all())
 
 
-class RolloutBuffer:
+class RolloutBuffer(_Rows):
     """T consecutive steps of E environments, time first, as the current policy produced them.
 
     Args:
-        length: steps T of a chunk.
+        capacity: steps T of a chunk.
         num_envs: environments E that run side by side.
         device: where the tensors live.
     """
 
-    def __init__(self, length: int, num_envs: int, device: torch.device | str = "cpu"):
-        self.length, self.num_envs, self.device = length, num_envs, device
-        self.fields: dict[str, Tensor] = {}
-        self.position = 0
-
-    def __len__(self) -> int:
-        return self.position
+    key = "rollout_length"
 
     @property
     def full(self) -> bool:
         """The chunk has all its T steps."""
-        return self.position == self.length
+        return self.size == self.capacity
 
     def add(self, transition: Transition, **acting: Tensor) -> None:
-        """Store one step, with what the policy alone knew when it acted (such as log-probabilities)."""
-        unused = ("actions", "next_action_masks")  # the policy's own form of the actions comes in `acting`
-        values = {name: v for name, v in vars(transition).items() if v is not None and name not in unused}
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in values.items()} | acting
-        if not self.fields:
-            for name, tensor in tensors.items():
-                keep = torch.float32 if tensor.dtype == torch.float64 else tensor.dtype
-                self.fields[name] = torch.zeros((self.length, *tensor.shape), dtype=keep, device=self.device)
-        for name, tensor in tensors.items():
+        """Store one step, with what the policy alone knew when it acted: its own form of the actions among it."""
+        for name, tensor in self.tensors(transition, acting).items():
+            if name not in self.fields:
+                self.allocate(name, tensor, tensor.shape)
             self.fields[name][self.position] = tensor
-        self.position += 1
+        self.position = self.size = self.position + 1
 
     def clear(self) -> None:
         """Forget the chunk."""
-        self.position = 0
-
-    def __getitem__(self, name: str) -> Tensor:
-        """The filled part of one field, (T, E, ...)."""
-        return self.fields[name][: self.position]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.fields
-
-    def state_dict(self) -> dict[str, Any]:
-        """The filled part of the chunk."""
-        fields = {name: tensor[: self.position].clone() for name, tensor in self.fields.items()}
-        return {"num_envs": self.num_envs, "position": self.position, "fields": fields}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken."""
-        self.position, self.fields = state["position"], {}
-        for name, saved in state["fields"].items():
-            self.fields[name] = torch.zeros((self.length, *saved.shape[1:]), dtype=saved.dtype, device=self.device)
-            self.fields[name][: self.position] = saved
+        self.position = self.size = 0

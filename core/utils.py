@@ -11,8 +11,10 @@ from torch import Tensor
 
 def soft_update(targets: Iterable[Tensor], sources: Iterable[Tensor], tau: float) -> None:
     """Move each target towards its source in place: target <- (1 - tau) target + tau source (Lillicrap et al. 2016)."""
-    with torch.no_grad():
-        torch._foreach_lerp_(list(targets), list(sources), tau)
+    targets = list(targets)
+    if targets:
+        with torch.no_grad():
+            torch._foreach_lerp_(targets, list(sources), tau)
 
 
 def masked_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -105,6 +105,11 @@ def networks(team: AgentTeam) -> dict[str, Tensor]:
     }
 
 
+def moved_by_optimizers(team: AgentTeam) -> list[Tensor]:
+    """All parameters that learning moves, themselves."""
+    return [stack.flat for stacks in team.trained.values() for stack in stacks]
+
+
 def members(team: AgentTeam, name: str, gradient: bool = False) -> Tensor:
     """A copy of each member's parameters (or gradient) in one stack, (members, k)."""
     stack = team.networks[name].stacks()[0]

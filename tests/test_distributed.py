@@ -25,7 +25,7 @@ import torch
 torch.set_num_threads(1)
 from core.experiment.runs import distributed
 from games import ConstantReward, GuessNumber, Leaving
-from teams import ALGORITHMS, make_team
+from teams import ALGORITHMS, make_team, moved_by_optimizers
 from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.training import train
 from core.experiment.vector_env import VectorEnv
@@ -53,8 +53,8 @@ for algorithm in ALGORITHMS:
     resume = load_checkpoint(place.checkpoint) if rank == 0 else None
     again, continued = trained(48, resume=distributed.share(resume))
     result[algorithm] = {
-        "weights": [p.detach().clone() for p in team.parameters()],
-        "resumed": [p.detach().clone() for p in again.parameters()],
+        "weights": [p.detach().clone() for p in moved_by_optimizers(team)],
+        "resumed": [p.detach().clone() for p in moved_by_optimizers(again)],
         "own randomness": team.random_state(),
         "updates": team.updates,
         "environment steps": team.environment_steps,

@@ -113,7 +113,7 @@ def q_table(team: AgentTeam, joint: torch.Tensor, observations: np.ndarray, stat
     seen = torch.from_numpy(np.asarray(observations, np.float32)).expand(len(joint), -1, -1)
     states = torch.tensor(np.asarray(state, np.float32)).expand(len(joint), -1) if team.config.state_size else None
     with torch.no_grad():
-        chosen = team.utilities(seen).gather(-1, team.chosen(joint)).flatten(1)
+        chosen = team.utilities(seen).gather(-1, team.stored_choices(joint)).flatten(1)
         return team.networks["mixer"](chosen, team.central_state(seen, states)).numpy()
 
 

@@ -88,7 +88,7 @@ def test_a_rollout_bootstraps_from_true_last_observations_with_denormalized_valu
         for t, e in itertools.product(reversed(range(5)), range(2)):
             value = team.values(step["observations"][t, e : e + 1], None)[0] * std + mean
             after = team.values(step["next_observations"][t, e : e + 1], None)[0] * std + mean
-            if t < 4 and not (step["terminated"] | step["truncated"])[t, e].any():
+            if t < 4 and not (step["terminated"] + step["truncated"])[t, e].any():
                 after = team.values(step["observations"][t + 1, e : e + 1], None)[0] * std + mean
             open_end = 1.0 - step["terminated"][t, e].float()
             carry = open_end * (1.0 - step["truncated"][t, e].float()) * 0.99 * 0.95
@@ -124,7 +124,7 @@ def test_luck_that_all_copies_of_a_seed_share_does_not_move_the_policy():
     no_end = dict.fromkeys(("terminated", "truncated"), lambda rng: np.zeros((4, 3), bool))
     for bonus in (0.0, luck):
         team = collected(mappo(episodes_per_seed=2, rollout_length=6, num_agents=3), 6, num_envs=4, **no_end)
-        team.buffer["rewards"].add_(bonus)
+        team.buffer.filled()["rewards"].add_(bonus)
         batches.append(team.prepare())
     torch.testing.assert_close(batches[0].advantages, batches[1].advantages, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(batches[0].returns, batches[1].returns, atol=0.01)  # the critic is told all the same

@@ -214,7 +214,7 @@ def test_one_error_trains_utilities_and_mixer_end_to_end_and_no_target():
 def test_the_mixer_gives_each_agent_credit_for_its_action():
     team = qmix(share_parameters=False)
     batch = dataclasses.replace(random_batch(team), terminated=torch.ones(32, 2), rewards=torch.full((32, 2), 50.0))
-    chosen = team.chosen(batch.actions)
+    chosen = team.stored_choices(batch.actions)
     before = team.utilities(batch.observations).gather(-1, chosen).detach()
     for _ in range(20):  # whatever they did was better than thought
         team.update(batch)
@@ -251,7 +251,7 @@ def test_the_additive_mixer_is_the_sum_and_has_nothing_to_learn():
     team = qmix(mixer="additive")
     utilities, states = random_input(team)
     torch.testing.assert_close(team.networks["mixer"](utilities, states), utilities.sum(dim=1))
-    assert len(team.parameters()) == 1
+    assert len(team.trained["all"]) == 1
     wander(team, 20)
     assert team.updates > 0
 
@@ -279,7 +279,7 @@ def test_continuous_actions_are_levels_and_find_back_to_their_choices():
         distinct = np.unique(actions)
         assert distinct[0] == 0.0 and distinct[-1] == 1.0 and len(distinct) <= levels
         np.testing.assert_allclose(distinct * (levels - 1), np.round(distinct * (levels - 1)), atol=1e-4)
-        choices = team.chosen(torch.from_numpy(actions)).squeeze(-1)
+        choices = team.stored_choices(torch.from_numpy(actions)).squeeze(-1)
         assert torch.equal(team.levels[choices], torch.from_numpy(actions))
 
 
@@ -312,7 +312,7 @@ def learnt_values(kind: str, share: bool, updates: int = 250, steps: int = 60, *
         team.update()
     batch = team.buffer.sample(50, team.generator)
     with torch.no_grad():
-        chosen = team.utilities(batch.observations).gather(-1, team.chosen(batch.actions)).flatten(1)
+        chosen = team.utilities(batch.observations).gather(-1, team.stored_choices(batch.actions)).flatten(1)
         return team.networks["mixer"](chosen, batch.observations.flatten(1))
 
 

@@ -45,7 +45,7 @@ def played(team, steps: int = 6, num_envs: int = 3, begins=(0, 4)):
             team.begin_episode()
         ends = np.full((num_envs, team.num_agents), t + 1 in begins)
         told.append(random_transition(team, rng, num_envs, terminated=ends))
-        team.buffer.add(told[-1], **(team.acting if hasattr(team, "acting") else team.recalled))
+        team.buffer.add(told[-1], **team.acting)
     return told
 
 
@@ -178,7 +178,7 @@ def test_a_chunk_begins_with_the_memory_of_acting_and_an_episode_with_none():
     played(team, steps=5, begins=(0,))
     team.buffer.clear()
     told = played(team, begins=(4,))
-    stored = team.buffer["memories"]  # (T, E, N, H)
+    stored = team.buffer.filled()["memories"]  # (T, E, N, H)
     assert stored[:4].any(dim=-1).all() and not stored[4].any()
     assert told[3].terminated.all()
 

@@ -201,10 +201,11 @@ def test_a_rollout_is_time_major_and_keeps_what_was_known_when_acting():
         assert not buffer.full
         buffer.add(instant(time, 2), log_probs=torch.full((2, 2), -float(time)), actions=torch.full((2, 2), time + 0.5))
     assert buffer.full and len(buffer) == 3
-    assert buffer["rewards"][:, 1, 0].tolist() == [100.0, 101.0, 102.0]
-    assert buffer["log_probs"][:, 0, 0].tolist() == [0.0, -1.0, -2.0]
-    assert buffer["actions"][:, 0, 0].tolist() == [0.5, 1.5, 2.5]  # the policy's raw action, not the environment's
-    assert buffer["terminated"].dtype == torch.bool and "action_masks" not in buffer
+    stored = buffer.filled()
+    assert stored["rewards"][:, 1, 0].tolist() == [100.0, 101.0, 102.0]
+    assert stored["log_probs"][:, 0, 0].tolist() == [0.0, -1.0, -2.0]
+    assert stored["actions"][:, 0, 0].tolist() == [0.5, 1.5, 2.5]  # the policy's raw action, not the environment's
+    assert "action_masks" not in stored
 
 
 def test_a_cleared_rollout_shows_nothing_of_the_old_one():
@@ -213,7 +214,7 @@ def test_a_cleared_rollout_shows_nothing_of_the_old_one():
         buffer.add(instant(time))
     buffer.clear()
     buffer.add(instant(7))
-    assert len(buffer) == 1 and buffer["rewards"][:, 0, 0].tolist() == [7.0]
+    assert len(buffer) == 1 and buffer.filled()["rewards"][:, 0, 0].tolist() == [7.0]
 
 
 def test_a_half_full_rollout_is_saved_and_goes_on():
@@ -223,4 +224,4 @@ def test_a_half_full_rollout_is_saved_and_goes_on():
     for time in (1, 2):
         buffer.add(instant(time))
         copy.add(instant(time))
-    assert copy.full and torch.equal(buffer["rewards"], copy["rewards"])
+    assert copy.full and torch.equal(buffer.filled()["rewards"], copy.filled()["rewards"])

@@ -11,78 +11,128 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.team.config import TeamConfig
 from core.team.files import read_tensors, refuse_non_finite, write_tensors
 
-COUNTERS = ("environment_steps", "updates", "progress")
+
+class SavedTeam:
+    """What every `AgentTeam` can do because it is tensors, plain values and one generator: stop here, go on there."""
+
+    COUNTERS = ("environment_steps", "steps", "updates", "progress")
+    SIZES = ("state_dim", "action_dim", "num_agents")
+
+    config: TeamConfig
+    networks: dict[str, Any]
+    optimizers: dict[str, torch.optim.Optimizer]
+    buffer: Any
+    missed: list[Counter]
+    generator: torch.Generator
+
+    def seed(self, seed: int) -> None:
+        """Restart the randomness of exploration and of replay sampling."""
+        self.generator.manual_seed(seed)
+
+    def random_state(self) -> Tensor:
+        """The state of that randomness, to be given back to `set_random_state`."""
+        return self.generator.get_state()
+
+    def set_random_state(self, state: Tensor) -> None:
+        """Continue from a saved state of randomness. One of another kind of device can only seed this one anew."""
+        if state.numel() == self.generator.get_state().numel():
+            self.generator.set_state(state.cpu())
+        else:
+            self.generator.manual_seed(zlib.crc32(state.cpu().numpy().tobytes()))
+
+    def extra_state(self) -> dict[str, Any]:
+        """What an algorithm must remember besides networks, optimizers, buffer, counters and randomness."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `extra_state` returned."""
+
+    def state_dict(self, with_buffer: bool = True) -> dict[str, Any]:
+        """A snapshot of everything that a bit-exact continuation needs, as tensors and plain Python values."""
+        return {
+            "algorithm": type(self).__name__,
+            "sizes": {name: getattr(self, name) for name in self.SIZES},
+            "config": self.config.as_dict(),
+            "networks": {name: [s.flat.detach().clone() for s in net.stacks()] for name, net in self.networks.items()},
+            "optimizers": {name: copy.deepcopy(optimizer.state_dict()) for name, optimizer in self.optimizers.items()},
+            "buffer": self.buffer.state_dict() if with_buffer and self.buffer is not None else None,
+            "counters": {name: getattr(self, name) for name in self.COUNTERS},
+            "missed": [dict(missed) for missed in self.missed],
+            "extra": self.extra_state(),
+            "random": self.random_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state_dict` was taken.
+
+        Raises:
+            ValueError: the state belongs to another algorithm or version, or to a team of other sizes or networks.
+        """
+        refuse_other_version(state)
+        sizes = {name: getattr(self, name) for name in self.SIZES}
+        if state.get("algorithm") != type(self).__name__ or state.get("sizes") != sizes:
+            raise ValueError(
+                f"expected the state of a {type(self).__name__} with {sizes}, found that of a "
+                f"{state.get('algorithm')} with {state.get('sizes')}; build the team that was saved"
+            )
+        for name, network in self.networks.items():
+            saved = state["networks"].get(name, [])
+            shapes, expected = [tuple(t.shape) for t in saved], [tuple(s.flat.shape) for s in network.stacks()]
+            if shapes != expected:
+                raise ValueError(
+                    f"network {name!r}: expected parameters {expected}, found {shapes}; use the same config"
+                )
+            with torch.no_grad():
+                for stack, tensor in zip(network.stacks(), saved, strict=True):
+                    stack.flat.copy_(tensor)
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # else it keeps the caller's tensors
+        if state["buffer"] is not None:
+            self.begin_rollouts(state["buffer"]["num_envs"])
+            self.buffer.load_state_dict(state["buffer"])
+        for name in self.COUNTERS:
+            setattr(self, name, state["counters"][name])
+        self.missed = [Counter(missed) for missed in state["missed"]]
+        self.load_extra_state(state["extra"])
+        self.set_random_state(state["random"])
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the team, without its experience, to one file; atomic, readable with `weights_only=True`.
+
+        Raises:
+            OSError: the file cannot be written.
+            FloatingPointError: the team holds NaN or infinity.
+        """
+        state = self.state_dict(with_buffer=False)
+        refuse_non_finite(state)
+        write_tensors(path, state)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, device: str | torch.device | None = None):
+        """Read a team that `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged, of an earlier version, or holds another algorithm or no team.
+        """
+        state = read_tensors(path)
+        if not isinstance(state, dict) or state.get("algorithm") != cls.__name__:
+            found = f"a {state['algorithm']}" if isinstance(state, dict) and "algorithm" in state else "something else"
+            raise ValueError(f"{path}: expected a {cls.__name__} that team.save wrote, found {found}")
+        refuse_other_version(state)
+        team = cls(**state["sizes"], config=state["config"], device=device)
+        team.load_state_dict(state)
+        return team
 
 
-def snapshot(team: Any, with_buffer: bool = True) -> dict[str, Any]:
-    """Everything that a bit-exact continuation of a team needs; see `AgentTeam.state_dict`."""
-    return {
-        "algorithm": type(team).__name__,
-        "sizes": sizes(team),
-        "config": team.config.as_dict(),
-        "networks": {name: [s.flat.detach().clone() for s in net.stacks()] for name, net in team.networks.items()},
-        "optimizers": {name: copy.deepcopy(optimizer.state_dict()) for name, optimizer in team.optimizers.items()},
-        "buffer": team.buffer.state_dict() if with_buffer and team.buffer is not None else None,
-        "counters": {name: getattr(team, name) for name in COUNTERS},
-        "missed": [dict(missed) for missed in team.missed],
-        "extra": team.extra_state(),
-        "random": team.random_state(),
-    }
-
-
-def sizes(team: Any) -> dict[str, int]:
-    """What a team was built for."""
-    return {"state_dim": team.state_dim, "action_dim": team.action_dim, "num_agents": team.num_agents}
-
-
-def restore(team: Any, state: dict[str, Any]) -> None:
-    """Put a snapshot into a team of the same kind; see `AgentTeam.load_state_dict`."""
-    if state.get("algorithm") != type(team).__name__ or state.get("sizes") != sizes(team):
+def refuse_other_version(state: dict[str, Any]) -> None:
+    """Raise ValueError if an earlier version of this project saved the team, whose keys or counters are gone."""
+    missing = [name for name in SavedTeam.COUNTERS if name not in state.get("counters", {})]
+    if "algorithm" in state and missing:
         raise ValueError(
-            f"expected the state of a {type(team).__name__} with {sizes(team)}, found that of a "
-            f"{state.get('algorithm')} with {state.get('sizes')}; build the team that was saved"
+            f"an earlier version of this project saved this {state['algorithm']} (it has no counter {missing[0]!r}); "
+            "train it anew, or load it with the version that saved it, which its run's config.json names"
         )
-    for name, network in team.networks.items():
-        saved = state["networks"].get(name, [])
-        shapes, expected = [tuple(t.shape) for t in saved], [tuple(s.flat.shape) for s in network.stacks()]
-        if shapes != expected:
-            raise ValueError(f"network {name!r}: expected parameters {expected}, found {shapes}; use the same config")
-        with torch.no_grad():
-            for stack, tensor in zip(network.stacks(), saved, strict=True):
-                stack.flat.copy_(tensor)
-    for name, optimizer in team.optimizers.items():
-        optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # else it keeps the caller's tensors
-    if state["buffer"] is not None:
-        team.begin_rollouts(state["buffer"]["num_envs"])
-        team.buffer.load_state_dict(state["buffer"])
-    for name in COUNTERS:
-        setattr(team, name, state["counters"][name])
-    team.missed = [Counter(missed) for missed in state["missed"]]
-    team.load_extra_state(state["extra"])
-    team.set_random_state(state["random"])
-
-
-def write(team: Any, path: str | os.PathLike) -> None:
-    """Write a team without its experience to a file; see `AgentTeam.save`."""
-    state = snapshot(team, with_buffer=False)
-    refuse_non_finite(state)
-    write_tensors(path, state)
-
-
-def read(path: str | os.PathLike, algorithm: str) -> dict[str, Any]:
-    """The snapshot in a file that `write` wrote; see `AgentTeam.load`."""
-    state = read_tensors(path)
-    if not isinstance(state, dict) or state.get("algorithm") != algorithm:
-        found = f"a {state['algorithm']}" if isinstance(state, dict) and "algorithm" in state else "something else"
-        raise ValueError(f"{path}: expected a {algorithm} that team.save wrote, found {found}")
-    return state
-
-
-def set_generator(generator: torch.Generator, state: Tensor) -> None:
-    """Continue from a saved state of randomness. One of another kind of device can only seed this one anew."""
-    if state.numel() == generator.get_state().numel():
-        generator.set_state(state.cpu())
-    else:
-        generator.manual_seed(zlib.crc32(state.cpu().numpy().tobytes()))
