@@ -392,4 +392,8 @@ def as_team(agents: AgentTeam | Sequence[BaseAgent]) -> AgentTeam:
     Raises:
         ValueError: the agents are of different algorithms, sizes or configs, or are part of a team or in another order.
     """
-    return agents if isinstance(agents, AgentTeam) else joined(agents)
+    if isinstance(agents, AgentTeam):
+        return agents
+    if not isinstance(agents, Sequence) or not agents or not all(isinstance(agent, BaseAgent) for agent in agents):
+        raise ValueError(f"agents: expected a team, or a list of at least one agent, found {agents!r}")
+    return joined(agents)

@@ -12,6 +12,7 @@ from teams import make_team
 
 from banking.environment import TransactionRoutingEnv
 from core.experiment.env_check import check_env
+from core.experiment.training import train
 from core.experiment.vector_env import VectorEnv
 from retail.environment import MultiWarehouseEnv
 
@@ -52,39 +53,11 @@ def changed_step(change, base=ConstantReward):
     return type("Broken", (base,), {"step": lambda self, actions: change(*base.step(self, actions))})
 
 
-def without(name):
+def without(name, **others):
     """The smallest environment, without one of its attributes."""
-    attributes = dict(vars(OldStyle))
-    del attributes[name]
+    attributes = {**vars(OldStyle), **others}
+    del attributes[name], attributes["__dict__"]
     return type("Broken", (), attributes)
-
-
-class Overwrites(MultiWarehouseEnv):
-    """Returns the same array from every step."""
-
-    def __init__(self):
-        super().__init__(num_envs=2)
-        self.out = np.zeros((2, 5, 14), np.float32)
-
-    def step(self, actions):
-        self.out[:], *rest = super().step(actions)
-        return self.out, *rest
-
-    def reset(self, seed=None):
-        self.out[:] = super().reset(seed)
-        return self.out
-
-
-class OverwritesMasks(TransactionRoutingEnv):
-    """Returns the same array of masks from every step, with other contents."""
-
-    def __init__(self):
-        super().__init__(num_envs=2)
-        self.masks = np.ones((2, 3, 3), bool)
-
-    def action_masks(self):
-        self.masks[..., 0] = self._t % 2
-        return self.masks
 
 
 class Unrepeatable(ConstantReward):
@@ -126,7 +99,6 @@ BROKEN = {
     "transposed observations": (broken(reset=lambda seed=None: FULL.T), r"found shape \(1, 2\) of float32"),
     "nothing observed": (broken(reset=lambda seed=None: None), "expected numbers of shape .* found NoneType None"),
     "infinite observations": (broken(reset=lambda seed=None: FULL / 0), r"observations of reset\(\): .*found inf at"),
-    "seed ignored": (Unrepeatable, "the same observations from the same seed"),
     "gymnasium's step": (changed_step(lambda o, r, d, i: (o, r, d, d, i)), r"found 5 values.*info.*truncated"),
     "nothing returned": (changed_step(lambda o, r, d, i: None), "must return observations, rewards, dones, info"),
     "info missing": (changed_step(lambda o, r, d, i: (o, r, d, None)), "info: .*dictionary.*found NoneType"),
@@ -141,15 +113,30 @@ BROKEN = {
     "metrics as a list": (changed_step(lambda o, r, d, i: (o, r, d, {"episode_metrics": 1})), "expected a dictionary"),
     "metric of text": (
         changed_step(lambda o, r, d, i: (o, r, d, {"episode_metrics": {"cost": "low"}})),
-        r"\['cost'\] .*expected a number, found str 'low'",
+        r"\['cost'\]: expected a number, found str 'low'",
     ),
     "masks of integers": (broken(Masked, action_masks=lambda: np.ones((2, 3), int)), "booleans of shape"),
     "masks too narrow": (broken(Masked, action_masks=lambda: np.ones((2, 2), bool)), r"shape \(2, 3\), found"),
     "nothing legal": (NothingLegal, r"a legal action for every agent, found none at \[1\]"),
     "wrong kind of actions": (broken(MatrixGame, discrete_actions=False), "to take floats.* found IndexError"),
     "step raises": (RaisesInStep, "found IndexError: too many indices"),
-    "array reused": (Overwrites, "observations at step 1: expected a new array, found the last one, overwritten"),
-    "masks reused": (OverwritesMasks, r"action_masks\(\) at step 1: expected a new array, found the last one"),
+    "a class": (lambda: MatrixGame, "expected an environment, found the class MatrixGame; build one"),
+    "other name of masks": (broken(Masked, action_masks=None, action_mask=lambda: 0), r"action_masks\(\): .*a method"),
+    "near name of masks": (broken(action_mask=lambda: np.ones((2, 2), bool)), "only 'action_mask', which is not read"),
+    "SMAC's name of masks": (broken(get_avail_actions=lambda: 0), "only 'get_avail_actions', which is not read"),
+    "near name of copies": (broken(n_envs=4), "num_envs: .*only 'n_envs'"),
+    "near name of agents": (without("num_agents", n_agents=2), "num_agents: .*found n_agents"),
+    "gymnasium's truncation": (
+        changed_step(lambda o, r, d, i: (o, r, d, {"TimeLimit.truncated": True})),
+        r"info\['TimeLimit.truncated'\] is not read; rename it to 'truncated'",
+    ),
+    "near name of metrics": (changed_step(lambda o, r, d, i: (o, r, d, {"episode_metric": {}})), "'episode_metrics'"),
+    "metric of a taken name": (
+        changed_step(lambda o, r, d, i: (o, r, d, {"episode_metrics": {"length": 3.0}})),
+        r"\['length'\]: the name is taken",
+    ),
+    "dones of nan": (changed_step(lambda o, r, d, i: (o, r, d * np.nan, i)), "dones at step 1: .*found nan"),
+    "truncated of nan": (changed_step(lambda o, r, d, i: (o, r, d, {"truncated": np.nan})), "True or False, found nan"),
 }
 
 
@@ -159,6 +146,27 @@ def test_a_broken_promise_is_refused_by_name(case):
     make, complaint = BROKEN[case]
     with pytest.raises(ValueError, match=complaint):
         check_env(make())
+
+
+def test_a_seed_that_is_not_honoured_is_mentioned_and_the_training_goes_on():
+    class LateLuck(ConstantReward):
+        """Honours its seed at the reset and forgets it afterwards."""
+
+        def observe(self):
+            return np.full((2, 1), self.time and Unrepeatable.stream.random(), np.float32)
+
+    for make in (Unrepeatable, LateLuck):
+        with pytest.warns(UserWarning, match="same seed gave two different episodes.*a resumed training is not"):
+            check_env(make())
+        with pytest.warns(UserWarning, match="same seed gave two different episodes"):
+            train(make(), make_team("mappo", state_dim=1), 2, progress=False)
+
+
+def test_observations_that_are_bytes_are_mentioned():
+    camera = broken(observe=lambda: np.full((2, 1), 200, np.uint8))
+    for env in (camera(), VectorEnv([camera] * 2)):
+        with pytest.warns(UserWarning, match="bytes, 0 to 255, as in images; return them divided by 255"):
+            check_env(env)
 
 
 @pytest.mark.parametrize(

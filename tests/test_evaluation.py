@@ -144,8 +144,8 @@ def test_record_episode_tells_every_step():
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
-        (lambda: evaluate(GuessNumber(), half, 0), "episodes >= 1"),
-        (lambda: evaluate(GuessNumber(), half, 1, seed=-1), "seed >= 0"),
+        (lambda: evaluate(GuessNumber(), half, 0), "episodes: expected a whole number of at least 1"),
+        (lambda: evaluate(GuessNumber(), half, 1, seed=-1), "seed: expected a whole number of at least 0"),
         (lambda: evaluate(GuessNumber(), "greedy", 1), "expected a team or a function"),
     ],
 )

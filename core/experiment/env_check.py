@@ -2,29 +2,48 @@
 
 A broken environment rarely stops a training; it makes it learn something else. So each promise of the protocol is tried
 out for a few steps, and the first that is broken is refused, with what was expected, what was found and what to do.
+What is cheap to look at, `Episodes` looks at in every later step too.
 
 Shapes: E environments (absent if `num_envs` is), N agents, O observation, A action, S state.
 """
 
 from __future__ import annotations
 
+import difflib
+import warnings
 from typing import Any
 
 import numpy as np
 
 from core.base_agent import AgentTeam, as_team
 from core.experiment.runs.seeds import global_generators_kept
-from core.experiment.vector_env import as_array, as_truncated, describe, repeats, reset, unpack_step
+from core.experiment.vector_env import (
+    VectorEnv,
+    as_array,
+    as_dictionary,
+    as_flags,
+    as_metrics,
+    as_truncated,
+    describe,
+    repeats,
+    reset,
+    unpack_step,
+)
 
 STEPS = 20  # tried out at most; an episode may end before
 SEED = 7  # of the trial; any would do
+OPTIONAL = ("action_masks", "state_size", "num_envs", "discrete_actions")
+# What other libraries call them. An environment that uses such a name would be trained without what it means.
+MEANT = dict.fromkeys(("get_action_masks", "get_action_mask", "get_avail_actions", "available_actions"), "action_masks")
+MEANT |= {"n_envs": "num_envs", "is_discrete": "discrete_actions"}
 
 
 def check_env(env: Any, agents: Any = None) -> None:
     """Refuse an environment that breaks the protocol, or that the agents do not fit.
 
-    The environment is stepped with random legal actions, and reset at the end. The global generators of NumPy, Python
-    and PyTorch stay as they were.
+    The environment is stepped with random legal actions, twice with the same seed, and reset at the end. The global
+    generators of NumPy, Python and PyTorch stay as they were. A warning says so where the same seed does not give the
+    same episode, and where observations look like images of 0 to 255.
 
     Args:
         env: plain, or stacked with `num_envs`.
@@ -38,16 +57,18 @@ def check_env(env: Any, agents: Any = None) -> None:
         team = None if agents is None else as_team(agents)
         if team is not None:
             _check_team(env, team)
-        _check_reset(env)
-        _check_extras(env, team, "after reset()")
-        _check_steps(env, team)
+        _mention_images(env)
+        _mention_other_episodes(env, _check_steps(env, team), _check_steps(env, team))
         reset(env, None)
 
 
 def _check_attributes(env: Any) -> None:
+    if isinstance(env, type):
+        raise _broken("env", "an environment", f"the class {env.__name__}", f"build one: {env.__name__}(...)")
     for name in ("num_agents", "observation_space_size", "action_space_size"):
         if not hasattr(env, name):
-            raise _broken(name, "an attribute of the environment", "none", "set it in __init__")
+            close = difflib.get_close_matches(name, dir(env), n=1, cutoff=0.7)
+            raise _broken(name, "an attribute of the environment", close[0] if close else "none", "set it in __init__")
         if not _whole(getattr(env, name), 1):
             raise _broken(name, "an integer of at least 1", describe(getattr(env, name)), "correct it")
     for name in ("reset", "step"):
@@ -62,6 +83,17 @@ def _check_attributes(env: Any) -> None:
         raise _broken("state_size", "an integer of at least 0", describe(size), "correct it, or leave it out")
     if size and not callable(getattr(env, "state", None)):
         raise _broken("state()", f"a method, since state_size is {size}", "none", "add it, or leave state_size out")
+    if hasattr(env, "action_masks") and not callable(env.action_masks):
+        raise _broken("action_masks()", "a method", describe(env.action_masks), "make it one")
+    _check_names(_single(env))
+
+
+def _check_names(env: Any) -> None:
+    """Refuse a public name that was probably meant to be an optional one of the protocol."""
+    for name in dir(env):
+        meant = MEANT.get(name) or next(iter(difflib.get_close_matches(name, OPTIONAL, n=1, cutoff=0.9)), None)
+        if not name.startswith("_") and meant and not hasattr(env, meant):
+            raise _broken(meant, "the environment to have it or not", f"only {name!r}, which is not read", "rename it")
 
 
 def _check_team(env: Any, team: AgentTeam) -> None:
@@ -82,38 +114,46 @@ def _check_team(env: Any, team: AgentTeam) -> None:
         raise _broken("config['state_size']", wanted, team.config.state_size, "correct it")
 
 
-def _check_reset(env: Any) -> None:
-    first = _observations(env, reset(env, _seeds(env)), "of reset()").copy()
-    again = _observations(env, reset(env, _seeds(env)), "of reset()")
-    if repeats(env) and not np.array_equal(first, again):
-        remedy = "draw all randomness from np.random.default_rng(seed)"
-        raise _broken("reset(seed)", "the same observations from the same seed", f"others at seed {SEED}", remedy)
+def _mention_images(env: Any) -> None:
+    single = _single(env)
+    if getattr(reset(single, _seeds(single)), "dtype", None) == np.uint8:
+        warnings.warn("observations are bytes, 0 to 255, as in images; return them divided by 255", stacklevel=3)
 
 
-def _check_steps(env: Any, team: AgentTeam | None) -> None:
+def _mention_other_episodes(env: Any, once: list[np.ndarray], again: list[np.ndarray]) -> None:
+    """Say what is lost if the same seed and actions gave two different episodes."""
+    pairs = zip(once, again, strict=False)
+    same = len(once) == len(again) and all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+    if repeats(env) and not same:
+        warnings.warn(
+            "reset(seed): the same seed gave two different episodes. So a resumed training is not the one that never "
+            "stopped, and policies are compared on different luck; draw all randomness from "
+            "np.random.default_rng(seed)",
+            stacklevel=3,
+        )
+
+
+def _check_steps(env: Any, team: AgentTeam | None) -> list[np.ndarray]:
+    """Returns all observations and rewards of the trial, copied."""
     shape, draw = _shape(env), np.random.default_rng(SEED)
     active = np.ones(shape, bool)
-    observations = _observations(env, reset(env, _seeds(env)), "of reset()")
+    seen = [_observations(env, reset(env, _seeds(env)), "of reset()").copy()]
+    _check_extras(env, team, "after reset()")
     for step in range(1, STEPS + 1):
         when = f"at step {step}"
-        given = {"observations": observations, **_extras(env, team)}
-        kept = {name: np.array(value) for name, value in given.items()}
         observed, rewards, dones, info = unpack_step(_try_step(env, team, active, draw, when))
-        observations = _observations(env, observed, when)
+        seen.append(_observations(env, observed, when).copy())
         rewards = as_array(f"rewards {when}", rewards, shape)
         _require_finite(f"rewards {when}", np.where(active, rewards, 0.0))
-        flags = as_array(f"dones {when}", dones, shape)
-        if not np.isin(flags, (0.0, 1.0)).all():
-            odd = flags[~np.isin(flags, (0.0, 1.0))][0]
-            raise _broken(f"dones {when}", "True or False for every agent", odd, "return booleans")
-        _check_info(env, info, when)
-        active = active & ~(flags.astype(bool) | as_truncated(info, shape))
+        seen.append(rewards.copy())
+        flags = as_flags(f"environment check: dones {when}", dones, shape)
+        as_metrics(info, _optional(env)[1])
+        as_dictionary(info, "details")
+        active = active & ~(flags | as_truncated(info, shape))
         _check_extras(env, team, when)
-        for name, value in given.items():
-            if len(shape) == 2 and not np.array_equal(kept[name], value):  # VectorEnv copies plain ones'
-                raise _broken(f"{name} {when}", "a new array", "the last one, overwritten", "return a copy")
         if not active.any():
-            return
+            break
+    return seen
 
 
 def _extras(env: Any, team: AgentTeam | None) -> dict[str, Any]:
@@ -133,18 +173,6 @@ def _check_extras(env: Any, team: AgentTeam | None, when: str) -> None:
         if masks.shape != wanted or masks.dtype != bool:
             expected = f"booleans of shape {wanted}"
             raise _broken(f"action_masks() {when}", expected, describe(masks), "return one row of choices an agent")
-
-
-def _check_info(env: Any, info: dict[str, Any], when: str) -> None:
-    for name in ("episode_metrics", "details"):
-        if not isinstance(info.get(name, {}), dict):
-            found = describe(info[name])
-            raise _broken(f"info[{name!r}] {when}", "a dictionary", found, "correct it, or leave it out")
-    copies = _optional(env)[1]
-    for name, value in info.get("episode_metrics", {}).items():
-        if np.asarray(value).dtype.kind not in "fiub" or np.shape(value) not in ((), (copies,)):
-            wanted = "a number" if copies is None else f"numbers of shape ({copies},)"
-            raise _broken(f"info['episode_metrics'][{name!r}] {when}", wanted, describe(value), "correct it")
 
 
 def _try_step(env: Any, team: AgentTeam | None, active: np.ndarray, draw: np.random.Generator, when: str) -> Any:
@@ -186,6 +214,11 @@ def _require_finite(name: str, values: np.ndarray) -> None:
     if not np.isfinite(values).all():
         where = tuple(int(k) for k in np.argwhere(~np.isfinite(values))[0])
         raise _broken(name, "finite numbers", f"{values[where]} at {list(where)}", "look for a division by zero")
+
+
+def _single(env: Any) -> Any:
+    """The first copy as its maker built it; of any other environment, itself."""
+    return env.copies[0] if isinstance(env, VectorEnv) else env
 
 
 def _optional(env: Any) -> tuple[Any, Any, Any]:

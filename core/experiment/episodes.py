@@ -1,7 +1,8 @@
 """E episodes side by side, from the reset to the end of the last one. Training and evaluation share this.
 
 Here, and nowhere else, an environment's `dones` become `terminated` (nothing follows) and `truncated` (cut by the
-clock), and it is decided who is still `active`.
+clock), and it is decided who is still `active`. What cannot be true is refused at every step, not only in `check_env`.
+Whatever is kept is a copy: an environment may go on writing into what it returned, and into the actions it was given.
 
 Shapes: E environments, N agents, O observation, A action, S state.
 """
@@ -9,13 +10,15 @@ Shapes: E environments, N agents, O observation, A action, S state.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from core.base_agent import Transition
-from core.experiment.vector_env import as_array, as_truncated, reset, unpack_step
+from core.experiment.vector_env import as_array, as_flags, as_metrics, as_truncated, reset, unpack_step
 
 
 class Episodes:
@@ -37,10 +40,10 @@ class Episodes:
         self.returns = np.zeros(env.num_envs)  # rewards summed over agents and time
         self.lengths = np.zeros(env.num_envs, int)  # steps
         self.metrics: list[dict[str, float]] = [{} for _ in range(env.num_envs)]
-        self.steps = 0
+        self.steps = 0  # the one under way counts: a message and `check_env` number steps from 1
         first = reset(env, [int(seed) for seed in seeds])
-        self.observations = self._checked("observations", first, (*self.shape, env.observation_space_size))
-        self.states, self.masks = self._extras()
+        self.observations = self._checked("observations of reset()", first, (*self.shape, env.observation_space_size))
+        self.states, self.masks = self._extras(active)
 
     def _set_active(self, active: np.ndarray) -> None:
         """Who is active, (E, N), and what follows from it; it changes seldom, so it is not worked out every step."""
@@ -48,25 +51,35 @@ class Episodes:
         self.running = int(np.count_nonzero(self.alive))  # episodes that are not over
         self.everybody = bool(active.all())
 
+    @contextmanager
+    def told_where(self, what: str) -> Iterator[None]:
+        """Put the number of the step before whatever is refused inside."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{what}, step {self.steps}: {error}") from error
+
     def step(self, actions: np.ndarray) -> tuple[Transition, dict[str, Any]]:
         """Take one step with the actions (E, N) or (E, N, A). Returns what happened, and the environment's info."""
-        observations, rewards, dones, info = unpack_step(self.env.step(actions))
         self.steps += 1
+        observations, rewards, dones, info = unpack_step(self.env.step(np.array(actions)))
         before, active, alive = (self.observations, self.states, self.masks), self.active, self.alive
         self.observations = self._checked("observations", observations, before[0].shape)
         if not self.everybody:  # whatever an environment pays to those who have finished
-            rewards = np.where(active, as_array("rewards", rewards, self.shape), np.float32(0.0))
+            paid = as_array("rewards", rewards, self.shape)
+            rewards = np.where(active, paid, np.float32(0.0))
+            self._mention_unearned(paid)
         rewards = self._checked("rewards", rewards, self.shape)
         # Only who was active can end. A clock that says "truncated" ends the episode even if dones does not.
         truncated = active & as_truncated(info, self.shape)
-        terminated = active & as_array("dones", dones, self.shape, bool) & ~truncated
-        self.states, self.masks = self._extras()
+        terminated = active & as_flags("dones", dones, self.shape) & ~truncated
+        ended = terminated | truncated
+        self.states, self.masks = self._extras(active & ~ended)
         self.returns += rewards.sum(axis=1, dtype=float)
         self.lengths += alive
-        ended = terminated | truncated
         if ended.any():
             self._set_active(active & ~ended)
-            self._read_metrics(info.get("episode_metrics") or {}, np.flatnonzero(alive & ~self.alive))
+            self._read_metrics(info, np.flatnonzero(alive & ~self.alive))
         transition = Transition(
             observations=before[0],
             actions=actions,
@@ -82,28 +95,38 @@ class Episodes:
         )
         return transition, info
 
-    def _extras(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """states (E, S) and action masks (E, N, A), where they are used."""
+    def _extras(self, active: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """states (E, S) and action masks (E, N, A), where they are used. Who is `active` (E, N) must have a choice."""
         env, states, masks = self.env, None, None
         if self.with_state:
             states = self._checked("state()", env.state(), (self.shape[0], env.state_size))
         if hasattr(env, "action_masks"):
-            masks = as_array("action_masks()", env.action_masks(), (*self.shape, env.action_space_size), bool)
+            masks = as_flags("action_masks()", env.action_masks(), (*self.shape, env.action_space_size))
+            stuck = ~masks.any(axis=-1)
+            if (stuck & active).any():
+                where = [int(k) for k in np.argwhere(stuck & active)[0]]
+                raise ValueError(
+                    f"action_masks(): expected a legal action for every agent, found none at {where}; let an agent "
+                    "that can do nothing have one action that does nothing"
+                )
+            masks = masks | stuck[..., None]  # a copy. Who has finished may have no choice, so that any is as good
         return states, masks
 
+    def _mention_unearned(self, paid: np.ndarray) -> None:
+        """Say that a reward is left out, if it came after its agent's end while others of the episode go on."""
+        if (paid[self.alive] != 0.0)[~self.active[self.alive]].any():
+            warnings.warn("rewards of agents that have finished are not counted; pay them before", stacklevel=4)
+
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-        array = as_array(name, value, shape)
+        array = np.array(as_array(name, value, shape))
         # A sum is finite unless an entry is not (or it overflows): the cheap look before the exact one.
         if not math.isfinite(array.sum()) and not np.isfinite(array).all():
             where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
-            raise ValueError(
-                f"{name}{list(where)} is {array[where]} after {self.steps} steps; the environment must "
-                "return finite numbers"
-            )
+            raise ValueError(f"{name}{list(where)} is {array[where]}; the environment must return finite numbers")
         return array
 
-    def _read_metrics(self, metrics: dict[str, Any], ended: np.ndarray) -> None:
-        for name, values in metrics.items():
-            values = np.broadcast_to(np.asarray(values, float), self.shape[:1])  # one number, or (E,)
+    def _read_metrics(self, info: dict[str, Any], ended: np.ndarray) -> None:
+        for name, values in as_metrics(info, self.shape[0]).items():
+            values = np.broadcast_to(values, self.shape[:1])  # one number, or (E,)
             for e in ended:
                 self.metrics[e][name] = float(values[e])

@@ -16,7 +16,7 @@ import numpy as np
 from core.base_agent import AgentTeam, BaseAgent, as_team
 from core.experiment.episodes import Episodes
 from core.experiment.runs.seeds import global_generators_kept
-from core.experiment.vector_env import as_stacked
+from core.experiment.vector_env import LARGEST_SEED, as_dictionary, as_stacked
 
 EVALUATION_SEED = 10_000  # of the first episode; training seeds begin at 1_000_000
 VALIDATION_SEED = 800_000_000  # the same, of the episodes that settings are chosen on; tuning begins at 900_000_000
@@ -47,8 +47,9 @@ def evaluate(env: Any, policy: Policy, episodes: int, seed: int = EVALUATION_SEE
     """
     import pandas as pd
 
-    if episodes < 1 or seed < 0:
-        raise ValueError(f"expected episodes >= 1 and seed >= 0, found episodes {episodes!r} and seed {seed!r}")
+    for name, value, low in (("episodes", episodes, 1), ("seed", seed, 0)):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not low <= value <= LARGEST_SEED:
+            raise ValueError(f"{name}: expected a whole number of at least {low} and below 2**31, found {value!r}")
     stacked, rows = as_stacked(env), []
     act = _acting(policy, greedy, plain=stacked is not env)
     with _undisturbed(policy):
@@ -56,8 +57,9 @@ def evaluate(env: Any, policy: Policy, episodes: int, seed: int = EVALUATION_SEE
             count = min(stacked.num_envs, episodes - first)
             seeds = range(seed + first, seed + first + stacked.num_envs)
             running = _begin(env, stacked, policy, seeds, count)
-            while running.running:
-                running.step(act(running))
+            with running.told_where(f"evaluation stopped in episodes {first} to {first + count - 1}"):
+                while running.running:
+                    running.step(act(running))
             for e in range(count):
                 row = {"episode": first + e, "seed": seeds[e], "team_return": running.returns[e]}
                 rows.append({**row, "length": running.lengths[e], **running.metrics[e]})
@@ -75,12 +77,13 @@ def record_episode(env: Any, policy: Policy, seed: int = EVALUATION_SEED) -> lis
     act = _acting(policy, True, plain=stacked is not env)
     with _undisturbed(policy):
         running = _begin(env, stacked, policy, range(seed, seed + stacked.num_envs), 1)
-        while running.running:
-            actions = act(running)
-            happened, info = running.step(actions)
-            details = {name: np.asarray(values)[0] for name, values in info.get("details", {}).items()}
-            seen = {"observations": happened.observations[0], "actions": np.asarray(actions)[0]}
-            steps.append({"step": running.steps - 1, **seen, "rewards": happened.rewards[0], **details})
+        with running.told_where("the recording stopped"):
+            while running.running:
+                actions = np.array(act(running))
+                happened, info = running.step(actions)
+                details = {name: np.array(values)[0] for name, values in as_dictionary(info, "details").items()}
+                seen = {"observations": happened.observations[0], "actions": actions[0]}
+                steps.append({"step": running.steps - 1, **seen, "rewards": happened.rewards[0], **details})
     return steps
 
 
@@ -93,7 +96,9 @@ def _begin(env: Any, stacked: Any, policy: Policy, seeds: Sequence[int], count: 
 
 
 def _is_team(policy: Policy) -> bool:
-    return isinstance(policy, AgentTeam) or (isinstance(policy, (list, tuple)) and isinstance(policy[0], BaseAgent))
+    return isinstance(policy, AgentTeam) or (
+        isinstance(policy, (list, tuple)) and isinstance([*policy, None][0], BaseAgent)
+    )
 
 
 def _acting(policy: Policy, greedy: bool, plain: bool) -> Callable[[Episodes], np.ndarray]:
@@ -104,8 +109,8 @@ def _acting(policy: Policy, greedy: bool, plain: bool) -> Callable[[Episodes], n
     if not callable(policy):
         raise ValueError(f"policy: expected a team or a function from observations to actions, found {policy!r}")
     if plain:
-        return lambda now: np.asarray(policy(now.observations[0]))[None]
-    return lambda now: np.asarray(policy(now.observations))
+        return lambda now: np.asarray(policy(now.observations[0].copy()))[None]  # it may write into what it is given
+    return lambda now: np.asarray(policy(now.observations.copy()))
 
 
 @contextmanager

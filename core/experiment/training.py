@@ -30,6 +30,7 @@ from core.team.files import refuse_non_finite
 
 BLOCK = 1_000_000  # seeds of one training, so episodes at most
 RESERVED = range(800, 1000)  # blocks of the seeds for tuning (900_000_000 + k) and validation (800_000_000 + k)
+BLOCKS = (2**31 // BLOCK - 1) - len(RESERVED)  # that fit below 2**31, which every simulator takes as a seed
 COUNTS = ("episode", "round", "env_steps", "length")  # whole-number columns of the history
 Row = dict[str, float]
 
@@ -74,7 +75,8 @@ def train(
         episodes: episodes in all, those before a resumption included. If E does not divide them, the surplus episodes
             of the last round are neither learnt from nor recorded.
         seed: training episode k gets the environment seed 1_000_000 * (seed + 1) + k (200 blocks that are kept for
-            tuning and validation are skipped), and the team's exploration is seeded from the same block. A team with
+            tuning and validation are skipped; from seed 1946 on the blocks are used again, see `episode_seeds`), and
+            the team's exploration is seeded from the same block. A team with
             `episodes_per_seed` > 1 gets the same seed for so many neighbouring copies.
         run: where to save: an object with `checkpoint` (a path) and `write_progress(table)`, such as `RunFolder`.
         evaluate_every, evaluation: after so many episodes, and at the end, call `evaluation()` -> table. The means of
@@ -153,6 +155,9 @@ def _play_round(env: Any, agents: AgentTeam, seed: int, rows: list[Row], episode
     means = {name: float(np.mean([entry[name] for entry in losses if name in entry])) for name in _names(losses)}
     fresh = []
     for e in range(count):
+        both = means.keys() & now.metrics[e].keys()
+        if both:
+            raise ValueError(f"info['episode_metrics']: {sorted(both)} name losses of the agents too; rename them")
         row = {"episode": own + e, "round": rows[-1]["round"] + 1 if rows else 0, "env_steps": 0}
         row |= {"team_return": float(now.returns[e]), "length": int(now.lengths[e])}
         fresh.append(row | {name: v for name, v in (now.metrics[e] | means).items() if name not in row})
@@ -164,10 +169,18 @@ def _play_round(env: Any, agents: AgentTeam, seed: int, rows: list[Row], episode
     return fresh
 
 
-def episode_seeds(seed: int, first: int, count: int) -> range:
-    """Environment seeds of the training episodes `first` to `first + count - 1` of the training seed `seed`."""
-    block = seed + 1 if seed + 1 < RESERVED.start else seed + 1 + len(RESERVED)
-    return range(BLOCK * block + first, BLOCK * block + first + count)
+def episode_seeds(seed: int, first: int, count: int) -> Sequence[int]:
+    """Environment seeds of the training episodes `first` to `first + count - 1` of the training seed `seed`.
+
+    All are below 2**31. Training seeds less than 1946 apart have no environment seed in common; others may share a
+    block, in which they begin at different places.
+    """
+    lap, place = divmod(seed, BLOCKS)
+    block = place + 1 if place + 1 < RESERVED.start else place + 1 + len(RESERVED)
+    if lap == 0:
+        return range(BLOCK * block + first, BLOCK * block + first + count)
+    begin = lap * 618_033 + first  # the golden section of the block: laps lie far from each other
+    return [BLOCK * block + (begin + k) % BLOCK for k in range(count)]
 
 
 def shared_seeds(seeds: Sequence[int], size: int) -> list[int]:

@@ -8,20 +8,31 @@ Shapes: E environments, N agents, O observation, A action, S state.
 
 from __future__ import annotations
 
+import difflib
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from core.experiment.runs.seeds import seed_everything
+from core.experiment.runs.seeds import global_random_state, seed_everything, set_global_random_state
+
+INFO = ("truncated", "episode_metrics", "details")  # what is read of `info`; other names are free
+# Names that mean the same elsewhere. Passed over in silence, they would change what is learnt.
+MEANT = dict.fromkeys(("TimeLimit.truncated", "truncation", "truncations", "is_truncated", "time_limit"), "truncated")
+# Columns of the tables that train and evaluate return, which a metric of the same name would hide.
+RESERVED_METRICS = ("episode", "round", "env_steps", "team_return", "length", "seconds", "seed", "training_seed")
+LARGEST_SEED = 2**31 - 1  # what every generator and simulator takes
 
 
 class VectorEnv:
     """E copies of an environment as one, with the same protocol and `num_envs = E`.
 
-    Copy e that is seeded k does what the single environment seeded k does. A copy whose episode is over is frozen until
-    the next reset: it is not stepped, its observation stays, its reward is 0 and its dones are True.
+    Copy e that is seeded k does what the single environment seeded k does, also where its randomness comes from the
+    global generators of Python, NumPy or PyTorch: each copy then has their states for itself. A copy whose episode is
+    over is frozen until the next reset: it is not stepped, its observation stays, its reward is 0 and its dones are
+    True.
 
     Args:
         makers: one function a copy that builds it: `VectorEnv([make] * 8)`.
@@ -31,9 +42,10 @@ class VectorEnv:
     """
 
     def __init__(self, makers: Sequence[Callable[[], Any]]):
+        if not isinstance(makers, (list, tuple)) or not makers or not all(map(callable, makers)):
+            wanted = "at least one function that builds an environment, as in VectorEnv([make] * 8)"
+            raise ValueError(f"VectorEnv: expected a list of {wanted}, found {describe(makers)}")
         self.copies = [make() for make in makers]
-        if not self.copies:
-            raise ValueError("VectorEnv: expected at least one function that builds an environment, found none")
         if len({id(copy) for copy in self.copies}) < len(self.copies):
             raise ValueError("VectorEnv: a function returned the same object twice; let it build a new environment")
         first = self.copies[0]
@@ -58,8 +70,10 @@ class VectorEnv:
         """Begin an episode in every copy -> (E, N, O). An int s seeds the copies s, s + 1, ..., s + E - 1."""
         shape = (self.num_agents, self.observation_space_size)
         self._observations = np.empty((self.num_envs, *shape), np.float32)
+        self._global_states: list[Any] = [None] * self.num_envs  # of copies that draw from the global generators
         for e, (copy, own_seed) in enumerate(zip(self.copies, self._seeds(seed), strict=True)):
-            self._observations[e] = as_array(self._name("observations of reset()", e), reset(copy, own_seed), shape)
+            first = self._reset_apart(e, copy, own_seed)
+            self._observations[e] = as_array(self._name("observations of reset()", e), first, shape)
         self._over = np.zeros(self.num_envs, bool)
         self._done = np.zeros((self.num_envs, self.num_agents), bool)
         self._details: list[dict[str, Any] | None] = [None] * self.num_envs
@@ -84,29 +98,59 @@ class VectorEnv:
         truncated = np.zeros(self._done.shape, bool)
         metrics: dict[str, np.ndarray] = {}
         for e in np.flatnonzero(~self._over):
-            observations, reward, done, info = unpack_step(self.copies[e].step(actions[e]))
+            observations, reward, done, info = unpack_step(self._step_apart(e, np.array(actions[e])))  # its own copy
             self._observations[e] = as_array(self._name("observations", e), observations, self._observations.shape[1:])
             rewards[e] = as_array(self._name("rewards", e), reward, (self.num_agents,))
             truncated[e] = as_truncated(info, (self.num_agents,))
-            self._done[e] |= as_array(self._name("dones", e), done, (self.num_agents,), bool) | truncated[e]
-            self._details[e] = info.get("details")
+            self._done[e] |= as_flags(self._name("dones", e), done, (self.num_agents,)) | truncated[e]
+            self._details[e] = as_dictionary(info, "details")
             self._over[e] = self._done[e].all()
             if self._over[e]:
-                for name, value in (info.get("episode_metrics") or {}).items():
+                for name, value in as_metrics(info, None).items():
                     metrics.setdefault(name, np.full(self.num_envs, np.nan))[e] = value
         info = {"truncated": truncated}
-        if all(details is not None for details in self._details):
-            names = self._details[0]
-            info["details"] = {name: np.stack([details[name] for details in self._details]) for name in names}
+        if all(self._details):
+            info["details"] = {name: self._stacked_detail(name) for name in self._details[0]}
         if metrics:
             info["episode_metrics"] = metrics
         return self._observations.copy(), rewards, self._done.copy(), info
 
     def _stacked_state(self) -> np.ndarray:
-        return np.stack([np.asarray(copy.state(), np.float32) for copy in self.copies])  # (E, S)
+        own, found = (self.state_size,), [copy.state() for copy in self.copies]
+        return np.stack([as_array(self._name("state()", e), s, own) for e, s in enumerate(found)])  # (E, S)
 
     def _stacked_masks(self) -> np.ndarray:
-        return np.stack([np.asarray(copy.action_masks(), bool) for copy in self.copies])  # (E, N, A)
+        own, found = (self.num_agents, self.action_space_size), [copy.action_masks() for copy in self.copies]
+        return np.stack([as_flags(self._name("action_masks()", e), m, own) for e, m in enumerate(found)])  # (E, N, A)
+
+    def _stacked_detail(self, name: str) -> np.ndarray:
+        try:
+            return np.stack([details[name] for details in self._details])
+        except (KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"info['details'][{name!r}]: expected one shape in all copies ({error})") from error
+
+    def _reset_apart(self, e: int, copy: Any, seed: int | None) -> Any:
+        """Reset copy e. If that moves the global generators, the copy keeps their states for its own steps."""
+        if seed is None:
+            return reset(copy, None)
+        outside = global_random_state()
+        first = reset(copy, seed)
+        inside = global_random_state()
+        if not _takes_seed(copy) or not _same_state(outside, inside):
+            self._global_states[e] = inside
+            set_global_random_state(outside)
+        return first
+
+    def _step_apart(self, e: int, actions: np.ndarray) -> Any:
+        if self._global_states[e] is None:
+            return self.copies[e].step(actions)
+        outside = global_random_state()
+        set_global_random_state(self._global_states[e])
+        try:
+            return self.copies[e].step(actions)
+        finally:
+            self._global_states[e] = global_random_state()
+            set_global_random_state(outside)
 
     def _seeds(self, seed: int | Sequence[int] | None) -> list[int | None]:
         if seed is None:
@@ -122,10 +166,13 @@ class VectorEnv:
 
 def as_stacked(env: Any) -> Any:
     """`env` with the axis E: itself if it was built with `num_envs`, else as the only copy of a VectorEnv."""
+    _sizes(env)
     return env if getattr(env, "num_envs", None) is not None else VectorEnv([lambda: env])
 
 
 def _sizes(env: Any) -> dict[str, Any]:
+    if isinstance(env, type):
+        raise ValueError(f"expected an environment, found the class {env.__name__}; build one: {env.__name__}(...)")
     names = ("num_agents", "observation_space_size", "action_space_size")
     missing = [name for name in names if not hasattr(env, name)]
     if missing:
@@ -139,6 +186,12 @@ def _sizes(env: Any) -> dict[str, Any]:
 def repeats(env: Any) -> bool:
     """True if the environment promises the same episode for the same seed."""
     return all(map(_takes_seed, env.copies)) if isinstance(env, VectorEnv) else _takes_seed(env)
+
+
+def _same_state(one: Any, other: Any) -> bool:
+    """Whether two states of the global generators are the same."""
+    same_numpy = all(np.array_equal(a, b) for a, b in zip(one[1], other[1], strict=True))
+    return same_numpy and one[0] == other[0] and bool((one[2] == other[2]).all())
 
 
 def _takes_seed(env: Any) -> bool:
@@ -157,7 +210,11 @@ def reset(env: Any, seed: int | Sequence[int] | None) -> Any:
         return env.reset()
     if _takes_seed(env):
         return env.reset(seed=seed)
-    seed_everything(int(np.ravel(seed)[0]) % 2**32)
+    if np.size(seed) > 1:
+        raise ValueError(
+            f"reset(): expected to take seed, a list of {np.size(seed)}, one a copy; found no such argument"
+        )
+    seed_everything(int(np.ravel(seed)[0]))
     return env.reset()
 
 
@@ -173,8 +230,14 @@ def unpack_step(outcome: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
     return tuple(outcome)
 
 
-def as_array(name: str, value: Any, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
-    """`value` as an array of this shape and type; lists are converted. Raises ValueError naming both shapes."""
+def as_array(name: str, value: Any, shape: tuple[int, ...], dtype: type | None = np.float32) -> np.ndarray:
+    """`value` as an array of this shape and type (None: its own); lists and tensors are converted.
+
+    It may be the very array that was given: who keeps it for longer makes a copy.
+
+    Raises:
+        ValueError: naming both shapes.
+    """
     array = value if type(value) is np.ndarray else _converted(value)
     if array is None or array.shape != shape or array.dtype.kind not in "fiub":
         hint = ""
@@ -183,22 +246,71 @@ def as_array(name: str, value: Any, shape: tuple[int, ...], dtype: type = np.flo
         elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict):
             hint = "; return the observations alone, without info"
         raise ValueError(f"{name}: expected numbers of shape {shape}, found {describe(value)}{hint}")
-    return array.astype(dtype, copy=False)
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def as_flags(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """`value` as booleans of this shape; 0 and 1 are booleans too. Raises ValueError for anything else."""
+    array = as_array(name, value, shape, None)
+    if array.dtype == bool:
+        return array
+    odd = (array != 0) & (array != 1)  # NaN among them
+    if odd.any():
+        where = [int(k) for k in np.argwhere(odd)[0]]
+        raise ValueError(f"{name}: expected True or False, found {array[odd][0]} at {where}; return booleans")
+    return array.astype(bool)
 
 
 def as_truncated(info: dict[str, Any], shape: tuple[int, ...]) -> np.ndarray | bool:
     """info["truncated"] as booleans that broadcast to `shape`, (N,) or (E, N); absent means False."""
+    for name in info:
+        if name not in INFO and (meant := _meant(name)) and meant not in info:
+            raise ValueError(f"info[{name!r}] is not read; rename it to {meant!r}, or leave it out")
     value = info.get("truncated", False)
     if value is False or value is True or value is None:
         return bool(value)
-    array = _converted(value)
-    if array is not None and array.dtype.kind in "biuf":
-        if array.shape in ((), shape):
-            return array.astype(bool)
-        if len(shape) == 2 and array.shape == shape[:1]:
-            return array.astype(bool)[:, None]  # (E,) -> (E, 1)
+    found = np.shape(_converted(value))
+    if found == ():
+        return as_flags('info["truncated"]', value, ())
+    if found == shape:
+        return as_flags('info["truncated"]', value, shape)
+    if len(shape) == 2 and found == shape[:1]:
+        return as_flags('info["truncated"]', value, found)[:, None]  # (E,) -> (E, 1)
     one = f"one bool, ({shape[0]},) or {shape}" if len(shape) == 2 else f"one bool or {shape}"
     raise ValueError(f'info["truncated"]: expected {one}, found {describe(value)}')
+
+
+@functools.cache
+def _meant(name: Any) -> str | None:
+    """Which name of INFO was meant by another one, if any."""
+    return MEANT.get(name) or next(iter(difflib.get_close_matches(str(name), INFO, n=1, cutoff=0.85)), None)
+
+
+def as_dictionary(info: dict[str, Any], name: str) -> dict[str, Any]:
+    """info[name], where there is one; absent and None mean empty."""
+    found = info.get(name)
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"info[{name!r}]: expected a dictionary, found {describe(found)}; correct it, or leave it out")
+    return found or {}
+
+
+def as_metrics(info: dict[str, Any], copies: int | None) -> dict[str, np.ndarray]:
+    """info["episode_metrics"] as float64 numbers, each of shape () or, of a stacked environment, (E,).
+
+    Raises:
+        ValueError: something else than numbers, or a name that a table uses for its own columns.
+    """
+    metrics = {}
+    for name, value in as_dictionary(info, "episode_metrics").items():
+        label, array = f"info['episode_metrics'][{name!r}]", _converted(value)
+        if not isinstance(name, str) or name in RESERVED_METRICS or name.startswith("evaluation_"):
+            reserved = ", ".join(RESERVED_METRICS)
+            raise ValueError(f"{label}: the name is taken ({reserved}, evaluation_...); call the metric something else")
+        if array is None or array.dtype.kind not in "fiub" or array.shape not in ((), (copies,)):
+            wanted = "a number" if copies is None else f"numbers of shape ({copies},)"
+            raise ValueError(f"{label}: expected {wanted}, found {describe(value)}; correct it, or leave it out")
+        metrics[name] = array.astype(float)
+    return metrics
 
 
 def describe(value: Any) -> str:
@@ -214,6 +326,6 @@ def describe(value: Any) -> str:
 
 def _converted(value: Any) -> np.ndarray | None:
     try:
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError):  # ragged lists, tensors on another device
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists
         return None

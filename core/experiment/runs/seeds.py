@@ -17,13 +17,23 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def global_random_state() -> tuple:
+    """The states of the three generators that `seed_everything` seeds."""
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def set_global_random_state(state: tuple) -> None:
+    """Take back what `global_random_state` returned."""
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+    torch.set_rng_state(state[2])
+
+
 @contextmanager
 def global_generators_kept() -> Iterator[None]:
-    """Whatever is drawn inside, the generators that `seed_everything` seeds go on as if it had not been."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    """Whatever is drawn inside, the global generators go on as if it had not been."""
+    before = global_random_state()
     try:
         yield
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
+        set_global_random_state(before)
