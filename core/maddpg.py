@@ -9,7 +9,7 @@ the sum of all critics, for teams whose members bear separate parts of one cost;
 serves all agents and sees the joint situation from each agent's place; and three options that sharpen the critic's
 slope, on which all of MADDPG rests: `critic_action_scale`, `critic_summary` and `pair_weight`.
 
-Shapes: B batch, E environments, N agents, O observation, A action, S central state, K critics an agent (1, or 2 twins).
+Shapes: B batch, E environments, N agents, O observation, A action, S central state.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ class MADDPGConfig(TeamConfig):
 
     action_type: Literal["discrete", "continuous"] = "continuous"
     share_parameters: bool = False
-    actor_learning_rate: Positive | None = None  # Adam's step size for the actors; None: learning_rate
     critic_hidden_sizes: Widths = ()  # hidden layers of the critics; empty: hidden_sizes
     state_per_agent: bool = False  # env.state() is N equal blocks, one an agent, which a shared critic may turn around
     critic_action_scale: Positive = 1.0  # factor on the actions a critic reads, so that it sees small changes of them
@@ -51,9 +50,7 @@ class MADDPGConfig(TeamConfig):
     update_every: Count = 1  # steps of the (parallel) environments between updates
     updates_per_step: Count = 1  # updates then
     n_steps: Count = 1  # rewards summed before bootstrapping
-    twin_critics: bool = False  # two critics an agent, the smaller target counts (MATD3, arXiv 1910.01465)
     policy_delay: Count = 1  # critic updates for one actor update
-    target_noise: NotNegative = 0.0  # noise on the target actions before the sigmoid
 
     def validate(self) -> None:
         """Refuse values that are possible alone but not together."""
@@ -76,26 +73,26 @@ def td_target(rewards: Tensor, discounts: Tensor, terminated: Tensor, next_value
     return rewards + discounts * (1.0 - terminated) * next_values  # (MADDPG-2)
 
 
-def critic_loss(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
+def squared_td_error(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
     """Squared error, averaged over the batch and summed over critics: each is its own regression.
 
-    q (K, N, B), y (N, B), active (N, B) -> scalar.
+    All (N, B) -> scalar.
     """
     errors = (q - y).square() * active
     return (errors.sum(dim=-1) / active.sum(dim=-1).clamp(min=1.0)).sum()  # (MADDPG-3)
 
 
-def paired_critic_loss(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
+def squared_pair_error(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
     """Half the squared error of the *difference* between two copies of the environment that met the same chance events.
 
     What chance did to both drops out of the difference. What their actions did differently stays: the critic's slope.
-    Row b of the first half of the batch and row b of the second are partners. Shapes as for `critic_loss`.
+    Row b of the first half of the batch and row b of the second are partners. Shapes as for `squared_td_error`.
     """
     (q_1, q_2), (y_1, y_2), (alive_1, alive_2) = (x.chunk(2, dim=-1) for x in (q, y, active))  # (..., B / 2) each
-    return 0.5 * critic_loss(q_1 - q_2, y_1 - y_2, alive_1 * alive_2)  # (MADDPG-14)
+    return 0.5 * squared_td_error(q_1 - q_2, y_1 - y_2, alive_1 * alive_2)  # (MADDPG-14)
 
 
-def actor_loss(q: Tensor, logits: Tensor, active: Tensor, logit_penalty: float) -> Tensor:
+def deterministic_policy_loss(q: Tensor, logits: Tensor, active: Tensor, logit_penalty: float) -> Tensor:
     """Climb the critics, and keep the logits where the squashing still has a slope.
 
     q (N, B), logits (N, B, A), active (N, B) -> scalar, a sum over agents whose terms share no parameters.
@@ -137,7 +134,6 @@ class MADDPGTeam(AgentTeam):
         c, n = self.config, self.num_agents
         divides = not c.state_per_agent or c.state_size % n == 0
         c.require("state_size", divides, f"a multiple of num_agents ({n}), since state_per_agent is set")
-        self.num_critics = 2 if c.twin_critics else 1
         critic_inputs = self.central_dim + n * action_dim if c.centralized else self.state_dim + action_dim
         critic_inputs += n if c.share_parameters else 0  # the id
         shared_homes = self.devices[:1] if c.share_parameters else self.devices
@@ -150,15 +146,14 @@ class MADDPGTeam(AgentTeam):
             critic_inputs = self.state_dim + self.own_state_size + action_dim + n + c.critic_summary
         actor_sizes = (self.input_dim, *c.hidden_sizes, action_dim)
         critic_sizes = (critic_inputs, *(c.critic_hidden_sizes or c.hidden_sizes), 1)
-        actors = 1 if c.share_parameters else n
+        members = 1 if c.share_parameters else n
         for name in ("actor", "actor_target"):
-            self.networks[name] = make_stack(actors, actor_sizes, self.generator, self.devices, output_gain=0.1)
+            self.networks[name] = make_stack(members, actor_sizes, self.generator, self.devices, output_gain=0.1)
         for name in ("critic", "critic_target"):
-            self.networks[name] = make_stack(actors * self.num_critics, critic_sizes, self.generator, shared_homes)
-            self.networks[name].shared = c.share_parameters or n == 1
+            self.networks[name] = make_stack(members, critic_sizes, self.generator, shared_homes)
         self.move_targets(1.0)
         critic = [name for name in ("summary", "critic") if name in self.networks]
-        self.add_optimizer("actor", ["actor"], c.actor_learning_rate or c.learning_rate)
+        self.add_optimizer("actor", ["actor"], c.learning_rate)
         self.add_optimizer("critic", critic, c.learning_rate)
         self.own_action = torch.eye(n, dtype=torch.bool, device=self.device).view(n, n, 1, 1)  # critic i, action i
         # Agent i's place: itself first, then i + 1, i + 2, ... around the ring.
@@ -219,12 +214,10 @@ class MADDPGTeam(AgentTeam):
             # Every next action comes from that agent's own target policy.
             next_actions = self.target_actions(batch.next_observations, batch.next_action_masks)  # (N, B, A)
             next_q = self.q_values("critic_target", batch.next_observations, batch.next_states, next_actions[None])
-            y = td_target(
-                self.config.reward_scale * batch.rewards, batch.discounts, batch.terminated, next_q.amin(dim=0).T
-            )  # (B, N), the smaller twin  (MADDPG-8)
+            y = td_target(self.config.reward_scale * batch.rewards, batch.discounts, batch.terminated, next_q.T)
         q = self.q_values("critic", batch.observations, batch.states, self.stored_actions(batch.actions)[None])
-        loss, w = critic_loss(q, y.T, active.T), self.config.pair_weight
-        return (1.0 - w) * loss + w * paired_critic_loss(q, y.T, active.T) if batch.pairs else loss
+        loss, w = squared_td_error(q, y.T, active.T), self.config.pair_weight
+        return (1.0 - w) * loss + w * squared_pair_error(q, y.T, active.T) if batch.pairs else loss
 
     def actor_loss(self, batch: Batch, active: Tensor | None = None) -> Tensor:
         """Loss of the actors of all agents marked in `active` (B, N). The critics are left alone."""
@@ -235,15 +228,15 @@ class MADDPGTeam(AgentTeam):
             # Agent i's critic sees i's new action and the others' stored ones, so loss i moves only agent i.
             stored = self.stored_actions(batch.actions)  # (N, B, A)
             joint = torch.where(self.own_action, pi[None], stored[None])  # (N, N, B, A)  (MADDPG-11)
-            q = self.q_values("critic", batch.observations, batch.states, joint, frozen=True)[0]  # (N, B)
+            q = self.q_values("critic", batch.observations, batch.states, joint, frozen=True)  # (N, B)
         else:
             # All actions are new, the sum of all critics is climbed: one pass gives every agent its slope. (MADDPG-9)
             # Who has finished has only the stored one, so that the others' critics cannot move it.
             pi = torch.where(batch.active.T.unsqueeze(-1) > 0, pi, self.stored_actions(batch.actions))
-            q = self.q_values("critic", batch.observations, batch.states, pi[None], frozen=True)[0]
+            q = self.q_values("critic", batch.observations, batch.states, pi[None], frozen=True)
         if batch.action_masks is not None:  # illegal actions need no logits in any range
             logits = logits.masked_fill(~batch.action_masks.transpose(0, 1), 0.0)
-        return actor_loss(q, logits, active.T, self.config.logit_penalty)
+        return deterministic_policy_loss(q, logits, active.T, self.config.logit_penalty)
 
     def q_values(
         self, name: str, observations: Tensor, states: Tensor | None, actions: Tensor, frozen: bool = False
@@ -258,12 +251,11 @@ class MADDPGTeam(AgentTeam):
             frozen: let no gradient reach the critics.
 
         Returns:
-            (K, N, B).
+            (N, B).
         """
-        n, k, batch = self.num_agents, self.num_critics, observations.shape[0]
         actions = self.config.critic_action_scale * actions  # (MADDPG-13)
         if not self.config.centralized:
-            own = actions[0] if len(actions) == 1 else actions[range(n), range(n)]  # (N, B, A)
+            own = actions[0] if len(actions) == 1 else actions[range(len(actions)), range(len(actions))]  # (N, B, A)
             inputs = torch.cat([self.agent_inputs(observations), own], dim=-1)  # (N, B, O + A)
         elif self.config.share_parameters:
             inputs = self.seen_from_each_place(observations, states, actions)  # (N, B, S + N * A + N)
@@ -272,11 +264,7 @@ class MADDPGTeam(AgentTeam):
             joint = actions.transpose(1, 2).flatten(2)  # (1 or N, B, N * A)
             x = self.central_state(observations, states).unsqueeze(0).expand(len(joint), -1, -1)
             inputs = torch.cat([x, joint], dim=-1)  # (1 or N, B, S + N * A)
-        if self.config.share_parameters:  # k members serve n agents each
-            inputs = inputs.reshape(1, n * batch, -1)
-        elif k > 1:
-            inputs = inputs.expand(n, -1, -1).repeat(k, 1, 1)  # twins see the same
-        return self.networks[name](inputs, frozen).view(k, n, batch)
+        return self.networks[name](inputs, frozen).squeeze(-1)
 
     def seen_from_each_place(self, observations: Tensor, states: Tensor | None, actions: Tensor) -> Tensor:
         """The joint situation as a shared critic reads it for agent i: i itself first, then around the ring.
@@ -314,9 +302,6 @@ class MADDPGTeam(AgentTeam):
         """The target policies' actions, as the critics read them: (B, N, O) -> (N, B, A)."""
         logits = self.networks["actor_target"](self.agent_inputs(observations))
         if self.action_type == "continuous":
-            if self.config.target_noise:
-                noise = torch.randn(logits.shape, generator=self.generator, device=self.device)
-                logits = logits + self.config.target_noise * noise.clamp(-2.0, 2.0)  # (MADDPG-10)
             return torch.sigmoid(logits)
         # Greedy, like the policy that is evaluated, and one-hot, like the actions in the replay buffer.
         masks = None if masks is None else masks.transpose(0, 1)

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
 from core.replay_buffer import RolloutBuffer
-from core.team.config import Count, NotNegative, Number, Positive, Share, Widths
+from core.team.config import Count, NotNegative, Number, Positive, Share
 from core.team.memory import add_memory, recall, remember
 from core.team.spread import make_stack
 from core.utils import gumbel_noise, mask_logits, masked_mean, mean_of
@@ -38,8 +38,6 @@ class MAPPOConfig(TeamConfig):
     """Hyper-parameters of MAPPO, on top of those all algorithms share."""
 
     learning_rate: Positive = 5e-4
-    critic_learning_rate: Positive | None = None  # Adam's step size for the critic; None: learning_rate
-    critic_hidden_sizes: Widths = ()  # hidden layers of the critic; empty: hidden_sizes
     rollout_length: Count = 128  # steps T of each environment between updates
     epochs: Count = 10  # passes over a rollout; the paper: 5 to 15
     minibatches: Count = 1  # pieces of a pass; the paper: as few as memory allows
@@ -52,7 +50,6 @@ class MAPPOConfig(TeamConfig):
     anneal_entropy: bool = False  # let c fall linearly to 0 over the training
     normalize_values: bool = True  # critic learns normalized returns
     normalize_advantages: bool = True  # to mean 0 and deviation 1, once a rollout
-    target_kl: Positive | None = None  # stop the epochs when the policy has moved this far; None: never
     initial_log_std: Number = -0.5  # log deviation of the first Gaussian policy, before the sigmoid
     recurrent: bool = False  # a GRU of the last of hidden_sizes: the policy remembers the episode, see begin_episode
 
@@ -211,7 +208,7 @@ class MAPPOTeam(AgentTeam):
         members = 1 if c.share_parameters else num_agents
         trunk = c.share_parameters and c.centralized  # V(s) has one output an agent
         critic_inputs = self.central_dim if c.centralized else self.input_dim
-        critic_sizes = (critic_inputs, *(c.critic_hidden_sizes or c.hidden_sizes), num_agents if trunk else 1)
+        critic_sizes = (critic_inputs, *c.hidden_sizes, num_agents if trunk else 1)
         make = {"generator": self.generator, "devices": self.devices, "activation": torch.tanh}
         self.gru = add_memory(self) if c.recurrent else None
         actor_inputs = self.input_dim + (self.gru.width if c.recurrent else 0)
@@ -219,7 +216,7 @@ class MAPPOTeam(AgentTeam):
         self.networks["critic"] = make_stack(members, critic_sizes, output_gain=1.0, **make)
         policy = [name for name in self.networks if name != "critic"]
         self.add_optimizer("actor", policy, c.learning_rate, eps=1e-5)
-        self.add_optimizer("critic", ["critic"], c.critic_learning_rate or c.learning_rate, eps=1e-5)
+        self.add_optimizer("critic", ["critic"], c.learning_rate, eps=1e-5)
         self.normalizer = ValueNormalizer(num_agents, self.device)
 
     # --- acting -------------------------------------------------------------------------------------------------------
@@ -304,8 +301,6 @@ class MAPPOTeam(AgentTeam):
         rollout, reports = self.prepare(), []
         for _ in range(self.config.epochs):
             reports += [self.learn(_rows(rollout, rows)) for rows in self.minibatches(rollout)]
-            if self.config.target_kl is not None and reports[-1]["kl"] > self.config.target_kl:
-                break
         self.buffer.clear()
         return mean_of(reports)
 

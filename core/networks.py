@@ -41,7 +41,7 @@ class StackedMLP:
         device: torch.device | str = "cpu",
     ):
         self.members, self.sizes, self.activation = members, tuple(sizes), activation
-        self.shared = members == 1  # one network for all agents; twin critics of all agents set it, too
+        self.shared = members == 1  # one network for all agents
         self.owners = list(range(members))  # which members of the whole these are; a part of a SpreadMLP has some
         shapes = [
             shape

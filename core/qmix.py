@@ -50,7 +50,6 @@ class QMIXConfig(TeamConfig):
     update_every: Count = 1  # steps of the (parallel) environments between updates
     updates_per_step: Count = 1  # updates then
     n_steps: Count = 1  # rewards summed before bootstrapping
-    target_update_interval: Whole = 0  # updates between full copies into the target; 0: softly by tau each time
     recurrent: bool = False  # a GRU of the last of hidden_sizes: the utilities remember the episode, see begin_episode
     sequence_length: Count = 10  # steps in a row that recurrent agents replay; the batch holds batch_size steps in all
 
@@ -218,10 +217,7 @@ class QMIXTeam(AgentTeam):
         loss = self.loss(batch)
         report = {"td_loss": float(loss.detach()), "gradient": self.descend("all", loss, jointly=True)}
         self.updates += 1
-        if not c.target_update_interval:
-            self.move_targets(c.tau)  # (QMIX-11)
-        elif self.updates % c.target_update_interval == 0:
-            self.move_targets(1.0)
+        self.move_targets(c.tau)  # (QMIX-11)
         return report
 
     def loss(self, batch: Batch) -> Tensor:

@@ -247,15 +247,6 @@ def test_shared_parameters_move_for_all(algorithm):
     assert not torch.equal(networks(team)[ACTOR[algorithm]], before)
 
 
-def test_twin_critics_that_all_agents_share_move_for_all():
-    team, whole = (make_team("maddpg", share_parameters=True, twin_critics=True) for _ in range(2))
-    batch = random_batch(team)
-    whole.set_random_state(team.random_state())
-    team[1].update(batch)
-    whole.update(batch)
-    assert same(networks(team), networks(whole))
-
-
 @each_algorithm
 def test_an_agents_own_losses_are_differentiable_and_together_are_the_teams(algorithm):
     team = make_team(algorithm, share_parameters=False)

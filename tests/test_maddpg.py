@@ -11,7 +11,7 @@ import torch
 from teams import KINDS, make_team, members, networks, random_batch, random_transition, shake, zero_gradients
 from torch.nn import functional as F
 
-from core.maddpg import actor_loss, critic_loss, gumbel_softmax, paired_critic_loss, td_target
+from core.maddpg import deterministic_policy_loss, gumbel_softmax, squared_pair_error, squared_td_error, td_target
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 each_sharing = pytest.mark.parametrize("share", [False, True])
@@ -29,20 +29,20 @@ def with_targets_apart(team):
 
 
 def one_by_one(team, name: str, batch, actions, later: bool = False) -> torch.Tensor:
-    """Q_i for every twin, agent and row, (K, N, B), computed without any stacking from joint actions (N, B, A)."""
+    """Q_i for every agent and row, (N, B), computed without any stacking from joint actions (N, B, A)."""
     observations = batch.next_observations if later else batch.observations
     states = batch.next_states if later else batch.states
     rows, n = len(observations), team.num_agents
-    q = torch.zeros(team.num_critics, n, rows)
-    for k, i, row in itertools.product(range(team.num_critics), range(n), range(rows)):
-        shared = team.config.share_parameters  # one network a twin, which sees agent i first and its id last
+    q = torch.zeros(n, rows)
+    for i, row in itertools.product(range(n), range(rows)):
+        shared = team.config.share_parameters  # one network, which sees agent i first and its id last
         order = [(i + j) % n for j in range(n)] if shared else range(n)
         parts = [observations[row, j] for j in order]
         if states is not None:
             blocks = states[row].view(n, -1) if shared and team.config.state_per_agent else states[row : row + 1]
             parts += [blocks[j] for j in order] if len(blocks) > 1 else [blocks[0]]
         parts += [actions[j, row] for j in order] + ([torch.eye(n)[i]] if shared else [])
-        q[k, i, row] = team.networks[name].member(k if shared else k * n + i, torch.cat(parts)[None])[0, 0]
+        q[i, row] = team.networks[name].member(i, torch.cat(parts)[None])[0, 0]
     return q
 
 
@@ -69,31 +69,21 @@ def test_only_termination_cuts_the_future():
 
 @each_kind
 @each_sharing
-@pytest.mark.parametrize("twins", [False, True])
 @pytest.mark.parametrize("state", [{}, {"state_size": 6}, {"state_size": 6, "state_per_agent": True}], ids=str)
-def test_the_target_takes_all_next_actions_from_target_actors_and_the_smaller_target_critic(kind, share, twins, state):
-    config = {"share_parameters": share, "twin_critics": twins, "reward_scale": 0.5, **state}
+def test_the_target_takes_all_next_actions_from_target_actors(kind, share, state):
+    config = {"share_parameters": share, "reward_scale": 0.5, **state}
     team = with_targets_apart(team_of_three(kind, **config))
     batch = random_batch(team, 12)
     next_actions = actions_of(team, "actor_target", batch.next_observations)
-    next_q = one_by_one(team, "critic_target", batch, next_actions, later=True).amin(dim=0)  # (N, B)
+    next_q = one_by_one(team, "critic_target", batch, next_actions, later=True)  # (N, B)
     batch.discounts = torch.where(torch.arange(12)[:, None] % 2 == 0, 0.99, 0.99**3)  # of one or three steps
     y = 0.5 * batch.rewards.T + batch.discounts.T * (1 - batch.terminated.T) * next_q
     taken = batch.actions.transpose(0, 1)
     taken = taken if kind == "continuous" else F.one_hot(taken, 2).float()
-    q = one_by_one(team, "critic", batch, taken)  # (K, N, B)
-    expected = sum((q[k, i] - y[i]).square().mean() for k in range(len(q)) for i in range(3))
+    q = one_by_one(team, "critic", batch, taken)  # (N, B)
+    expected = sum((q[i] - y[i]).square().mean() for i in range(3))
     assert batch.terminated.any() and next_q.std() > 0.1
     torch.testing.assert_close(team.critic_loss(batch), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_target_noise_smooths_the_target_actions_and_is_off_by_default():
-    team, noisy = team_of_three(), team_of_three(target_noise=0.3)
-    seen = random_batch(team).next_observations
-    assert torch.equal(team.target_actions(seen, None), team.target_actions(seen, None))
-    exact, smoothed = team.target_actions(seen, None), noisy.target_actions(seen, None)
-    distance = torch.logit(smoothed) - torch.logit(exact)
-    assert 0.2 < distance.std() < 0.3 and distance.abs().max() < 0.601  # two deviations at most
 
 
 def test_discrete_target_actions_are_one_hot_greedy_and_legal():
@@ -114,13 +104,13 @@ def test_discrete_target_actions_are_one_hot_greedy_and_legal():
 def test_the_critic_loss_is_a_mean_over_active_rows_and_a_sum_over_critics():
     q, y = torch.tensor([[[1.0, 2.0], [0.0, 0.0]]]), torch.tensor([[0.0, 0.0], [3.0, 100.0]])
     active = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
-    assert critic_loss(q, y, active) == (1 + 4) / 2 + 9
+    assert squared_td_error(q, y, active) == (1 + 4) / 2 + 9
 
 
 def test_the_paired_loss_is_half_the_squared_error_of_differences_where_both_live():
     q, y = torch.tensor([[[5.0, 7.0, 1.0, 2.0]]]), torch.tensor([[1.0, 1.0, 0.0, 0.0]])  # differences 4, 5 and 1, 1
-    assert paired_critic_loss(q, y, torch.ones(1, 4)) == 0.5 * (3**2 + 4**2) / 2
-    assert paired_critic_loss(q, y, torch.tensor([[1.0, 0.0, 1.0, 1.0]])) == 0.5 * 3**2
+    assert squared_pair_error(q, y, torch.ones(1, 4)) == 0.5 * (3**2 + 4**2) / 2
+    assert squared_pair_error(q, y, torch.tensor([[1.0, 0.0, 1.0, 1.0]])) == 0.5 * 3**2
 
 
 def test_luck_that_both_copies_share_teaches_the_paired_loss_nothing():
@@ -128,9 +118,9 @@ def test_luck_that_both_copies_share_teaches_the_paired_loss_nothing():
     q, y, luck = (torch.randn(*shape, generator=generator) for shape in ((1, 3, 8), (3, 8), (3, 4)))
     active = torch.ones(3, 8)
     lucky = y + 100.0 * torch.cat([luck, luck], dim=1)
-    with_luck = paired_critic_loss(q, lucky, active)
-    torch.testing.assert_close(with_luck, paired_critic_loss(q, y, active), rtol=1e-4, atol=0)
-    assert critic_loss(q, lucky, active) > 100 * critic_loss(q, y, active)  # which the plain loss must explain
+    with_luck = squared_pair_error(q, lucky, active)
+    torch.testing.assert_close(with_luck, squared_pair_error(q, y, active), rtol=1e-4, atol=0)
+    assert squared_td_error(q, lucky, active) > 100 * squared_td_error(q, y, active)
 
 
 def test_pair_weight_mixes_the_two_losses_and_asks_for_pairs():
@@ -148,12 +138,12 @@ def test_pair_weight_mixes_the_two_losses_and_asks_for_pairs():
 
 
 def all_pairs_by_hand(team, batch) -> torch.Tensor:
-    """(MADDPG-14) agent by agent and pair by pair, for one critic an agent."""
+    """(MADDPG-14) agent by agent and pair by pair."""
     half = len(batch.rewards) // 2
     next_actions = actions_of(team, "actor_target", batch.next_observations)
-    next_q = one_by_one(team, "critic_target", batch, next_actions, later=True)[0]
+    next_q = one_by_one(team, "critic_target", batch, next_actions, later=True)
     y = batch.rewards.T + batch.discounts.T * (1 - batch.terminated.T) * next_q
-    error = one_by_one(team, "critic", batch, batch.actions.transpose(0, 1))[0] - y  # (N, B)
+    error = one_by_one(team, "critic", batch, batch.actions.transpose(0, 1)) - y  # (N, B)
     return sum(0.5 * (error[i, b] - error[i, b + half]) ** 2 / half for i in range(3) for b in range(half))
 
 
@@ -192,7 +182,7 @@ def test_a_critic_with_a_summary_sees_its_own_agent_directly_and_all_others_thro
         """How much Q_1 changes with the observation, action and block of the state of each agent, (N,) each."""
         inputs = [x.clone().requires_grad_() for x in (seen, actions, *([] if states is None else [states]))]
         q = team.q_values(name, inputs[0], inputs[2] if state else None, inputs[1])
-        gradients = torch.autograd.grad(q[0, 1].sum(), inputs)
+        gradients = torch.autograd.grad(q[1].sum(), inputs)
         blocks = [gradients[0].abs().sum(dim=(0, 2)), gradients[1].abs().sum(dim=(0, 2, 3))]
         return (*blocks, gradients[2].abs().view(5, 3, -1).sum(dim=(0, 2))) if state else tuple(blocks)
 
@@ -212,9 +202,9 @@ def test_only_a_shared_central_critic_has_a_summary():
 def test_the_actor_loss_climbs_q_and_keeps_logits_small():
     q, active = torch.tensor([[1.0, 3.0], [5.0, 100.0]]), torch.tensor([[1.0, 1.0], [1.0, 0.0]])
     logits = torch.tensor([[[1.0, 1.0], [0.0, 2.0]], [[0.0, 4.0], [9.0, 9.0]]])
-    assert actor_loss(q, logits, active, 0.0) == -(1 + 3) / 2 - 5
+    assert deterministic_policy_loss(q, logits, active, 0.0) == -(1 + 3) / 2 - 5
     penalty = 0.01 * ((1 + 2) / 2 + 8)
-    torch.testing.assert_close(actor_loss(q, logits, active, 0.01), torch.tensor(-7.0 + penalty))
+    torch.testing.assert_close(deterministic_policy_loss(q, logits, active, 0.01), torch.tensor(-7.0 + penalty))
 
 
 @each_kind
@@ -231,19 +221,18 @@ def test_the_logit_penalty_reaches_the_teams_loss(kind):
 
 
 @each_sharing
-@pytest.mark.parametrize("twins", [False, True])
-def test_in_the_own_objective_only_the_own_action_is_new(share, twins):
-    team = with_targets_apart(team_of_three(share_parameters=share, twin_critics=twins, logit_penalty=0.0))
+def test_in_the_own_objective_only_the_own_action_is_new(share):
+    team = with_targets_apart(team_of_three(share_parameters=share, logit_penalty=0.0))
     batch = random_batch(team, 8)
     new, stored = actions_of(team, "actor", batch.observations), batch.actions.transpose(0, 1)
     expected = 0.0
     for i in range(3):
         joint = torch.stack([new[j] if j == i else stored[j] for j in range(3)])
-        expected -= one_by_one(team, "critic", batch, joint)[0, i].mean()
+        expected -= one_by_one(team, "critic", batch, joint)[i].mean()
     torch.testing.assert_close(team.actor_loss(batch), expected, rtol=1e-4, atol=1e-5)
-    together = team_of_three(share_parameters=share, twin_critics=twins, logit_penalty=0.0, actor_objective="team")
+    together = team_of_three(share_parameters=share, logit_penalty=0.0, actor_objective="team")
     together.load_state_dict(team.state_dict())
-    expected = -one_by_one(team, "critic", batch, new)[0].mean(dim=-1).sum()
+    expected = -one_by_one(team, "critic", batch, new).mean(dim=-1).sum()
     torch.testing.assert_close(together.actor_loss(batch), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -317,7 +306,7 @@ def test_decentralized_critics_see_the_own_observation_and_action_alone():
     team = make_team("maddpg", "continuous", centralized=False)
     observations = torch.randn(5, 2, 3, requires_grad=True)
     actions = torch.rand(1, 2, 5, 2, requires_grad=True)
-    team.q_values("critic", observations, None, actions)[0, 0].sum().backward()
+    team.q_values("critic", observations, None, actions)[0].sum().backward()
     assert observations.grad[:, 0].any() and not observations.grad[:, 1].any()
     assert actions.grad[0, 0].any() and not actions.grad[0, 1].any()
 
@@ -433,10 +422,11 @@ def test_the_actors_new_discrete_actions_are_one_hot_and_legal_like_the_stored_o
 def learnt_values(kind: str, share: bool, updates: int = 250, steps: int = 60, **of_step) -> torch.Tensor:
     """Q of every agent after learning from a task whose observation never changes; `of_step(t)` fills each step.
 
-    The actors hardly move, so that the critics are judged alone.
+    The actors stay, so that the critics are judged alone.
     """
-    rates = {"learning_rate": 0.005, "actor_learning_rate": 1e-6, "tau": 0.1}
+    rates = {"learning_rate": 0.005, "tau": 0.1}
     team = make_team("maddpg", kind, share_parameters=share, gamma=0.8, learning_starts=10**6, **rates)
+    team.optimizers["actor"].param_groups[0]["lr"] = 0.0
     rng = np.random.default_rng(0)
     same = np.ones((2, 2, 3), np.float32)
     for t in range(steps):
@@ -446,7 +436,7 @@ def learnt_values(kind: str, share: bool, updates: int = 250, steps: int = 60, *
         team.update()
     batch = team.buffer.sample(50, team.generator)
     with torch.no_grad():
-        q = team.q_values("critic", batch.observations, None, team.stored_actions(batch.actions)[None])[0]
+        q = team.q_values("critic", batch.observations, None, team.stored_actions(batch.actions)[None])
     return q.mean(dim=1)  # (N, B) -> (N,)
 
 

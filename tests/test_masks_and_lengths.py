@@ -313,7 +313,7 @@ def test_values_of_agents_with_unequal_lengths_are_the_known_ones(algorithm):
             found = team.normalizer.denormalize(team.values(first, None))[0].tolist()
         elif algorithm == "maddpg":
             actions = team.stored_actions(torch.zeros(1, 3, dtype=torch.int64))
-            found = team.q_values("critic", first, None, actions[None])[0, :, 0].tolist()
+            found = team.q_values("critic", first, None, actions[None])[:, 0].tolist()
         else:  # one team reward, the mean over the living: 1 for ever, since the last agent is only cut
             utilities = team.utilities(first).amax(dim=-1).flatten(1)
             found = team.networks["mixer"](utilities, team.central_state(first, None)).tolist()

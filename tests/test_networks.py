@@ -145,8 +145,8 @@ def test_a_spread_stack_takes_over_the_parameters_of_another():
 
 def test_a_stack_is_spread_only_when_there_is_something_to_spread():
     assert isinstance(make_stack(1, SIZES, seeded(), [CPU, ALSO_CPU]), StackedMLP)  # one shared network
-    twins = make_stack(4, SIZES, seeded(), [CPU, ALSO_CPU])  # two critics an agent live with their agent
-    assert [part.owners for part in twins.stacks()] == [[0, 2], [1, 3]]
+    spread = make_stack(3, SIZES, seeded(), [CPU, ALSO_CPU, CPU])
+    assert [part.owners for part in spread.stacks()] == [[0, 2], [1]]
 
 
 # --- the functions that networks are used with ------------------------------------------------------------------------

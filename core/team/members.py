@@ -40,7 +40,7 @@ def only_member(team: Any, index: int) -> Iterator[None]:
         for key, (stack, vector) in _learnt_vectors(team).items():
             old = before.get(key, torch.zeros_like(vector))  # Adam's moments appear, from 0, at its first step
             if not stack.shared:
-                others = [k for k in range(stack.members) if stack.owners[k] % team.num_agents != index]
+                others = [k for k in range(stack.members) if stack.owners[k] != index]
                 for rows, old_rows in zip(stack.by_member(vector), stack.by_member(old), strict=True):
                     rows[others] = old_rows[others]
 
@@ -107,27 +107,24 @@ def joined(agents: Sequence[Any]) -> Any:
     team = kind(first.team.state_dim, first.team.action_dim, len(agents), config, devices=devices)
     for position, agent in enumerate(agents):
         for name, network in team.networks.items():
-            _copy_member(agent.team.networks[name], network, agent.index, position, len(agents))
+            _copy_member(agent.team.networks[name], network, agent.index, position)
         agent.team, agent.index = team, position
     team._agents = list(agents)
     return team
 
 
 def _copy_member(
-    source: StackedMLP | SpreadMLP, target: StackedMLP | SpreadMLP, old_index: int, new_index: int, num_agents: int
+    source: StackedMLP | SpreadMLP, target: StackedMLP | SpreadMLP, old_index: int, new_index: int
 ) -> None:
     """Copy what belongs to an agent from its old place to its new one; what all agents share comes from agent 0."""
     spread = isinstance(source, SpreadMLP) or isinstance(target, SpreadMLP)  # else stacks correspond one to one
     olds, news = source.stacks(), target.stacks()
-    stacks = itertools.product(olds, news) if spread else zip(olds, news, strict=True)
     with torch.no_grad():
-        for old, new in stacks:
+        for old, new in itertools.product(olds, news) if spread else zip(olds, news, strict=True):
             if not spread and new.shared:
                 if new_index == 0:
                     new.copy_from(old)
-                continue
-            for (a, x), (b, y) in itertools.product(enumerate(old.owners), enumerate(new.owners)):
-                # Member k belongs to agent k modulo n; a twin critic stays the twin it was.
-                if divmod(x, num_agents) == (y // num_agents, old_index) and y % num_agents == new_index:
-                    for mine, theirs in zip(new.by_member(new.flat), old.by_member(old.flat), strict=True):
-                        mine[b].copy_(theirs[a])
+            elif old_index in old.owners and new_index in new.owners:
+                here, there = new.owners.index(new_index), old.owners.index(old_index)
+                for mine, theirs in zip(new.by_member(new.flat), old.by_member(old.flat), strict=True):
+                    mine[here].copy_(theirs[there])

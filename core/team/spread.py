@@ -90,10 +90,7 @@ class SpreadMLP:
 def make_stack(
     members: int, sizes: Sequence[int], generator: torch.Generator, devices: Sequence[torch.device], **options
 ) -> StackedMLP | SpreadMLP:
-    """A `StackedMLP` on `devices[0]`, or a `SpreadMLP` when the members are given to different devices.
-
-    `members` may be a multiple of `len(devices)` (twin critics): member k then lives with agent k modulo n.
-    """
+    """A `StackedMLP` on `devices[0]`, or a `SpreadMLP` when the members, one an agent, have different devices."""
     if members == 1 or len(set(devices)) == 1:
         return StackedMLP(members, sizes, generator, device=devices[0], **options)
-    return SpreadMLP([devices[k % len(devices)] for k in range(members)], sizes, generator, **options)
+    return SpreadMLP(devices, sizes, generator, **options)

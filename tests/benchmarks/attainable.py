@@ -142,7 +142,7 @@ def critic_slopes(run: Path, episodes: int = 200) -> tuple[Tensor, Tensor]:
             cost = cost + team.config.gamma**k * copy.step(moment + k, act(copy.observations(moment + k))).sum()
         exact.append(-torch.autograd.grad(cost, orders)[0])
         orders = orders.detach().requires_grad_()
-        q = team.q_values("critic", seen, states, orders.T[None, ..., None], frozen=True)  # (1, N, E)
+        q = team.q_values("critic", seen, states, orders.T[None, ..., None], frozen=True)  # (N, E)
         said.append(torch.autograd.grad(q.sum(), orders)[0] / team.config.reward_scale)
     return torch.cat(exact).detach(), torch.cat(said).detach()
 

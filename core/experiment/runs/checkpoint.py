@@ -17,6 +17,7 @@ from typing import Any
 
 from core.base_agent import AgentTeam
 from core.team.files import read_tensors, remove_leftovers, write_tensors
+from core.team.state import refuse_other_version
 
 
 def save_checkpoint(path: str | os.PathLike, payload: dict[str, Any]) -> None:
@@ -78,6 +79,7 @@ def refuse_other_team(state: dict[str, Any], agents: AgentTeam) -> None:
 
     `config["seed"]` may differ: it decided the initial weights alone, which the state replaces.
     """
+    refuse_other_version(state)
     expected = {"algorithm": type(agents).__name__, "state_dim": agents.state_dim, "action_dim": agents.action_dim}
     expected |= {"num_agents": agents.num_agents}
     found = {"algorithm": state.get("algorithm"), **state.get("sizes", {})}

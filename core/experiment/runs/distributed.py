@@ -131,18 +131,9 @@ def require_multiple(episodes: int, num_envs: int) -> None:
 
 
 def share_learning(agents: AgentTeam) -> None:
-    """Give all processes the first one's networks, and average gradients from now on.
-
-    Raises:
-        ValueError: the team would stop its passes when its own data say so, and leave the others waiting.
-    """
+    """Give all processes the first one's networks, and average gradients from now on."""
     if world_size() == 1:
         return
-    if getattr(agents.config, "target_kl", None) is not None:
-        raise ValueError(
-            f"target_kl: each of the {world_size()} processes would stop at another pass and the others would wait for "
-            f"ever; found {agents.config.target_kl}, take null or one process"
-        )
     for network in agents.networks.values():
         for stack in network.stacks():
             dist.broadcast(stack.flat.data, src=0)
