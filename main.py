@@ -1,6 +1,7 @@
-"""Run the demos: `python main.py --all`. Each trains its agents, compares them with classical rules, draws pictures.
+"""Run the demos, `python main.py --all`, and question what they trained.
 
-Retail alone: `python retail/demo.py`; banking alone: `python banking/demo.py`. Both have more flags.
+Each demo trains its agents, compares them with classical rules, and draws pictures. Retail alone: `python
+retail/demo.py`; banking alone: `python banking/demo.py`. Both have more flags.
 """
 
 from __future__ import annotations
@@ -10,40 +11,66 @@ import re
 import sys
 from pathlib import Path
 
-from core.experiment.runs.flags import EXIT_CODES, whole
-from core.experiment.runs.signals import run_side_by_side
+from core.experiment.runs.command import EXIT_CODES, Command
+from core.experiment.runs.flags import MAX_SEED, whole
+from core.experiment.runs.side_by_side import run_side_by_side
 
 ROOT = Path(__file__).resolve().parent
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="main.py", description=__doc__.splitlines()[0], epilog=EXIT_CODES, allow_abbrev=False
-    )
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--all", dest="demos", action="store_const", const=["retail", "banking"], help="both demos")
-    which.add_argument("--retail", dest="demos", action="store_const", const=["retail"], help="five warehouses, MADDPG")
-    which.add_argument("--banking", dest="demos", action="store_const", const=["banking"], help="three routers, MAPPO")
-    parser.add_argument(
-        "--fast", action="store_true", help="a short budget, to see that everything works (default: no)"
-    )
-    parser.add_argument("--seed", type=whole(0, 10**9), default=0, metavar="S", help="of the training (default: 0)")
-    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N (default: auto)")
-    parser.add_argument(
-        "--out",
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    description = __doc__.splitlines()[0]
+    parser = argparse.ArgumentParser(prog="main.py", description=description, epilog=EXIT_CODES, allow_abbrev=False)
+    what = parser.add_mutually_exclusive_group(required=True)
+    add = what.add_argument
+    add("--all", dest="demos", action="store_const", const=["retail", "banking"], help="both demos")
+    add("--retail", dest="demos", action="store_const", const=["retail"], help="five warehouses, MADDPG")
+    add("--banking", dest="demos", action="store_const", const=["banking"], help="three routers, MAPPO")
+    add(
+        "--audit",
         type=Path,
-        metavar="DIR",
-        help="results go to DIR/retail and DIR/banking (default: retail/results, banking/results)",
+        metavar="RUN",
+        help="is execution decentralized? Of a run folder, or retail/results/latest",
     )
+    add("--what-if", type=Path, metavar="RUN", help="what if demand surges, a channel fails, ...?")
+    add = parser.add_argument
+    add("--fast", action="store_true", help="demos: a short budget, to see that everything works (default: no)")
+    add("--seed", type=whole(0, MAX_SEED), metavar="S", help="of the training, or of the audited episode (default: 0)")
+    add("--device", default="auto", metavar="D", help="demos: auto, cpu, cuda, cuda:N (default: auto)")
+    add("--episodes", type=int, default=1000, metavar="N", help="what-if: unseen episodes a policy (default: 1000)")
+    out = "demos: results go to DIR/retail and DIR/banking; what-if: to DIR (default: beside the run)"
+    add("--out", type=Path, metavar="DIR", help=out)
     options = parser.parse_args(argv)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
         parser.error(f"argument --device: {options.device!r} was found; give auto, cpu, cuda or cuda:N")
-    flags = ["--seed", str(options.seed), "--device", options.device, *(["--fast"] if options.fast else [])]
+    return options
+
+
+def run_demos(options: argparse.Namespace) -> int:
+    flags = ["--seed", str(options.seed or 0), "--device", options.device, *(["--fast"] if options.fast else [])]
     scripts = []
     for name in options.demos:
         out = [] if options.out is None else ["--out", str(options.out / name)]
         scripts.append((ROOT / name / "demo.py", [*flags, *out]))
     return run_side_by_side(scripts)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    if options.demos:
+        return run_demos(options)
+    with Command("main.py") as command:  # what is asked of a trained team is imported when it is asked
+        command.begin_work()
+        if options.audit:
+            from core.experiment.deployment.audit import audit
+
+            passed = audit(options.audit) if options.seed is None else audit(options.audit, options.seed)
+            command.exit_code = 0 if passed else 1
+        if options.what_if:
+            from core.experiment.deployment.what_if import what_if
+
+            what_if(options.what_if, options.episodes, options.out)
+    return command.exit_code
 
 
 if __name__ == "__main__":

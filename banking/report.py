@@ -8,10 +8,51 @@ from typing import Any
 
 import numpy as np
 
-from core.experiment.reporting.tables import AFTER, BEFORE, Results
-from core.experiment.runs.flags import Report
+from core.experiment.reporting.comparison import comparison
+from core.experiment.reporting.tables import AFTER, BEFORE, Gap, Results, stored_gap, summary_table
+from core.experiment.runs.folders import RunFolder
+from core.experiment.runs.run import Run
+
+# Metrics are entries of info["episode_metrics"].
+COLUMNS = (  # (header, metric, number format) of the printed table; the first is what the problem is about
+    ("latency, ms", "latency_ms", "{:.1f}"),
+    ("risk > 5 %, % of time", "risk_violation_percent", "{:.2f}"),
+    ("$ a transaction", "cost_per_transaction", "{:.3f}"),
+    ("team reward", "team_return", "{:.0f}"),
+)
+DATA_COLUMNS = (  # of the table on the user's own log
+    ("latency, s of your log", "latency_log_s", "{:,.2f}"),
+    ("above the risk limit, % of time", "risk_violation_percent", "{:.2f}"),
+    *COLUMNS[2:],
+)
+GAPS = (("latency_ms", "faster", "slower"), ("cost_per_transaction", "cheaper", "dearer"))
+RIVALS = ("as logged", "local index", "global index")
+SHARES: dict[str, str] = {}  # metric that is a share -> the one that it is a share of
+PLAIN_RULE = "size threshold"  # the closed gap counts from here
+BOUNDS = Path(__file__).with_name("bounds.csv")  # made by tests/benchmarks/bounds.py
 
 CHANNELS = ("internal", "external", "blockchain")
+
+
+def tell(run: Run, results: Results, caution: str = "") -> None:
+    """Print the comparison of all policies, what must be read first before it."""
+    columns = COLUMNS if run.options.data is None else DATA_COLUMNS
+    run.say(comparison(results, columns, GAPS, RIVALS, run.judged_on(), gap(run, results), caution))
+
+
+def gap(run: Run, results: Results) -> Gap | None:
+    """From the plain rule to the stored bound, which is known for the test episodes of drawn traffic."""
+    if run.options.data is not None or run.options.validation:
+        return None
+    means = {rule: results.mean(rule, "team_return") for rule in results.baselines}
+    return stored_gap(BOUNDS, run.options.difficulty, PLAIN_RULE, means)
+
+
+def save_tables(folder: RunFolder, results: Results) -> None:
+    """evaluation.csv, summary.csv, and one episode decision by decision."""
+    folder.write_table("evaluation", results.evaluation)
+    folder.write_table("summary", summary_table(results))
+    folder.write_table("decisions", decisions_table(results.steps))
 
 
 def clock(steps: Sequence[Mapping[str, Any]]) -> tuple[str, float, float | None]:
@@ -73,7 +114,7 @@ def draw(folder: Path, results: Results) -> None:
 
     plotting.bar_panels(
         folder / "before_after.png",
-        [results.title(label) for label in labels],
+        [label for label in labels],
         [
             panel("Latency", latency, unit, "{:,.0f}", (f"target {target * factor:,.0f}", target * factor)),
             panel(f"Risk above {limit:g} %", "risk_violation_percent", "% of the time", "{:.2f}"),
@@ -116,27 +157,3 @@ def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
     mean = np.nanmean(latency)
     title = f"One unseen episode of many: {mean:,.0f} {unit} on average, risk at most {risk.max():.1f} %"
     plotting.time_panels(path, times, panels, title=title, xlabel=xlabel)
-
-
-COLUMNS = (
-    ("latency, ms", "latency_ms", "{:.1f}"),
-    ("risk > 5 %, % of time", "risk_violation_percent", "{:.2f}"),
-    ("$ a transaction", "cost_per_transaction", "{:.3f}"),
-    ("team reward", "team_return", "{:.0f}"),
-)
-
-REPORT = Report(
-    metric="latency_ms",
-    columns=COLUMNS,
-    data_columns=(
-        ("latency, s of your log", "latency_log_s", "{:,.2f}"),
-        ("above the risk limit, % of time", "risk_violation_percent", "{:.2f}"),
-        *COLUMNS[2:],
-    ),
-    gaps=(("latency_ms", "faster", "slower"), ("cost_per_transaction", "cheaper", "dearer")),
-    rivals=("as logged", "local index", "global index"),
-    gap=("size threshold", "team_return"),
-    steps_name="decisions",
-    steps_table=decisions_table,
-    draw=draw,
-)

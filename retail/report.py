@@ -8,8 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from core.experiment.reporting.tables import AFTER, BEFORE, Results
-from core.experiment.runs.flags import Report
+from core.experiment.reporting.comparison import comparison
+from core.experiment.reporting.tables import AFTER, BEFORE, Gap, Results, stored_gap, summary_table
+from core.experiment.runs.folders import RunFolder
+from core.experiment.runs.run import Run
+
+# Metrics are entries of info["episode_metrics"].
+COLUMNS = (  # (header, metric, number format) of the printed table; the first is what the problem is about
+    ("cost, $", "total_cost", "{:.1f}"),
+    ("stockouts, % of demand", "stockout_percent", "{:.1f}"),
+    ("units moved", "units_moved", "{:.2f}"),
+    ("stock, units", "on_hand", "{:.1f}"),
+    ("imbalance, units", "inventory_balance", "{:.2f}"),
+)
+GAPS = (("total_cost", "cheaper", "dearer"), ("stockout_percent", "fewer stockouts", "more stockouts"))
+RIVALS = ("base-stock, tuned jointly", "adaptive base-stock, tuned jointly")
+SHARES = {"stockout_percent": "demand"}  # metric that is a share -> the one that it is a share of
+PLAIN_RULE = "base-stock, tuned jointly"  # the closed gap counts from here
+BOUNDS = Path(__file__).with_name("bounds.csv")  # made by tests/benchmarks/bounds.py
 
 PARTS = {  # of the total cost: what pictures call them
     "stockout_cost": "lost sales",
@@ -18,6 +34,26 @@ PARTS = {  # of the total cost: what pictures call them
     "return_cost": "returns",
 }
 SHOWN = ("demand", "orders", "shipped", "on_hand", "unmet", "received_transfer", "sent_transfer", "returned", "cost")
+
+
+def tell(run: Run, results: Results) -> None:
+    """Print the comparison of all policies."""
+    run.say(comparison(results, COLUMNS, GAPS, RIVALS, run.judged_on(), gap(run, results)))
+
+
+def gap(run: Run, results: Results) -> Gap | None:
+    """From the plain rule to the stored bound, which is known for the test episodes of drawn demand."""
+    if run.options.data is not None or run.options.validation:
+        return None
+    means = {rule: results.mean(rule, "total_cost") for rule in results.baselines}
+    return stored_gap(BOUNDS, run.options.difficulty, PLAIN_RULE, means)
+
+
+def save_tables(folder: RunFolder, results: Results) -> None:
+    """evaluation.csv, summary.csv, and one episode period by period."""
+    folder.write_table("evaluation", results.evaluation)
+    folder.write_table("summary", summary_table(results))
+    folder.write_table("periods", periods_table(results.steps))
 
 
 def periods_table(steps: Sequence[Mapping[str, Any]]):
@@ -48,7 +84,7 @@ def draw(folder: Path, results: Results) -> None:
     labels = results.ranked("total_cost")
     plotting.stacked_bars(
         folder / "before_after.png",
-        [results.title(label) for label in labels],
+        [label for label in labels],
         {title: [results.mean(label, part) for label in labels] for part, title in PARTS.items()},
         [results.interval(label, "total_cost") for label in labels],
         title=f"What the costs are made of: lost sales ${results.mean(BEFORE, 'stockout_cost'):.0f} before and "
@@ -80,22 +116,3 @@ def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
     ]
     title = f"One unseen episode after the training: {served:.1f} % of {demand.sum():.0f} units of demand are served"
     plotting.time_panels(path, days, panels, title=title, xlabel="day")
-
-
-REPORT = Report(
-    metric="total_cost",
-    columns=(
-        ("cost, $", "total_cost", "{:.1f}"),
-        ("stockouts, % of demand", "stockout_percent", "{:.1f}"),
-        ("units moved", "units_moved", "{:.2f}"),
-        ("stock, units", "on_hand", "{:.1f}"),
-        ("imbalance, units", "inventory_balance", "{:.2f}"),
-    ),
-    gaps=(("total_cost", "cheaper", "dearer"), ("stockout_percent", "fewer stockouts", "more stockouts")),
-    rivals=("base-stock, tuned jointly", "adaptive base-stock, tuned jointly"),
-    weights={"stockout_percent": "demand"},
-    gap=("base-stock, tuned jointly", "total_cost"),
-    steps_name="periods",
-    steps_table=periods_table,
-    draw=draw,
-)

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import banking.settings
+import banking.train
 import main as main_script
-from banking.train import PROBLEM as BANKING
-from core.experiment.runs import flags as cli
-from retail.train import PROBLEM as RETAIL
+import retail.settings
+import retail.train
 
 ROOT = Path(__file__).resolve().parents[1]
-PROBLEMS = {"retail": RETAIL, "banking": BANKING}
-# A tenth of an episode, where its length does not matter.
-SHORT_BANKING = replace(
-    BANKING, make_env=lambda *sizes, **options: BANKING.make_env(*sizes, episode_steps=60, **options)
-)
-SHORT = {"retail": RETAIL, "banking": SHORT_BANKING}
+PROBLEMS = {"retail": retail, "banking": banking}
+RETAIL, BANKING = "retail", "banking"
 TINY = ["--episodes", "4", "--num-envs", "2", "--eval-episodes", "3", "--no-plots"]
 LEARN = ["--set", "batch_size=8", "learning_starts=20"]  # learn within a tiny budget
 TRAIN_FLAGS = (
@@ -41,9 +39,16 @@ def script(path: str, *flags: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
-def train(problem: cli.Problem, out: Path, *flags: str) -> int:
+def train(name: str, out: Path, *flags: str) -> int:
     """The same as the script, within this process."""
-    return cli.main(problem, [*flags, "--out", str(out)], demo=False)
+    return PROBLEMS[name].train.main([*flags, "--out", str(out)])
+
+
+@pytest.fixture
+def short_episodes(monkeypatch):
+    """A tenth of an episode of banking, where its length does not matter."""
+    make_env = banking.settings.make_env
+    monkeypatch.setattr(banking.train, "make_env", lambda *n, **options: make_env(*n, episode_steps=60, **options))
 
 
 def newest(out: Path) -> Path:
@@ -59,13 +64,14 @@ def without_clock(path: Path) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("demo", [False, True])
-def test_help_explains_every_flag_and_its_default(name, demo):
-    parser = cli.build_parser(PROBLEMS[name], demo=demo)
-    flags = {flag: action for action in parser._actions for flag in action.option_strings}
-    assert set(TRAIN_FLAGS) <= set(flags) if not demo else "--fast" in flags
-    for flag, action in flags.items():
-        assert flag in ("-h", "--help") or "default: " in action.help, flag
-    assert "130" in parser.format_help() and "143" in parser.format_help()
+def test_help_explains_every_flag_and_its_default(name, demo, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(f"{name}.{'demo' if demo else 'train'}").main(["--help"])
+    printed = capsys.readouterr().out
+    flags = re.findall(r"^  (--[a-z-]+)", printed, re.MULTILINE)
+    assert stopped.value.code == 0 and set(flags) >= ({"--fast", "--episodes"} if demo else set(TRAIN_FLAGS))
+    assert " ".join(printed.split()).count("(default: ") == len(flags)
+    assert "130" in printed and "143" in printed
 
 
 def test_the_scripts_start_from_any_folder(tmp_path):
@@ -93,7 +99,7 @@ def test_a_demo_shows_before_and_after_and_fills_its_folder(tmp_path, name, step
     assert str(run) in done.stdout
     expected = ["checkpoint.pt", "config.json", "evaluation.csv", "progress.csv", "summary.csv", f"{steps}.csv"]
     expected += ["before_after.png", "episode.png", "learning_curve.png"]
-    assert sorted(path.name for path in run.iterdir() if "previous" not in path.name) == sorted(expected)
+    assert sorted(path.name for path in run.iterdir() if "previous" not in path.name) == sorted([*expected, ".lock"])
 
     evaluation = pd.read_csv(run / "evaluation.csv")
     assert list(evaluation)[:5] == ["policy", "training_seed", "episode", "seed", "team_return"]
@@ -119,7 +125,7 @@ def test_the_config_says_all_that_repeats_a_run(tmp_path):
 
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("algo", ["maddpg", "mappo", "qmix"])
-def test_every_algorithm_runs_on_every_problem(tmp_path, name, algo):
+def test_every_algorithm_runs_on_every_problem(tmp_path, name, algo, short_episodes):
     flags = [
         "--episodes",
         "2",
@@ -133,7 +139,7 @@ def test_every_algorithm_runs_on_every_problem(tmp_path, name, algo):
         "--eval-every",
         "0",
     ]
-    assert train(SHORT[name], tmp_path, *flags) == 0
+    assert train(name, tmp_path, *flags) == 0
     assert newest(tmp_path).name.endswith(f"-{algo}-seed0")
 
 
@@ -156,18 +162,19 @@ def test_several_seeds_are_trained_in_turn_and_summarized(tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(run / "evaluation.csv"), evaluation, check_exact=True)
 
 
-def test_the_curriculum_goes_from_easy_to_hard(tmp_path):
+def test_the_curriculum_goes_from_easy_to_hard(tmp_path, monkeypatch):
     seen = []
 
     def make_env(*arguments, **options):
-        env = RETAIL.make_env(*arguments, **options)
+        env = retail.settings.make_env(*arguments, **options)
         change = env.set_difficulty
         env.set_difficulty = lambda name: (seen.append(name), change(name))
         return env
 
     flags = ["--episodes", "10", "--num-envs", "1", "--eval-episodes", "2", "--no-plots", "--curriculum"]
     flags += ["--set", "pair_weight=0"]  # which compares copies of the environment, and here is one
-    assert train(replace(RETAIL, make_env=make_env), tmp_path, *flags) == 0
+    monkeypatch.setattr(retail.train, "make_env", make_env)
+    assert train(RETAIL, tmp_path, *flags) == 0
     assert seen == ["easy"] + 4 * ["medium"] + 6 * ["hard"]  # before each of 10 rounds, and after the last
 
 
@@ -192,26 +199,28 @@ def test_quiet_prints_the_folder_alone(tmp_path, capsys):
 EXAMPLES = {"retail": ROOT / "retail/example_sales.csv", "banking": ROOT / "banking/example_transactions.csv"}
 
 
-def on_data(name: str) -> cli.Problem:
-    """The problem with a rule that needs no tuning, which takes a minute."""
-    shape = (1,) if name == "retail" else ()
-    return replace(SHORT[name], baselines=lambda env: {"nothing": lambda seen: np.zeros(seen.shape[:2] + shape, int)})
+@pytest.fixture
+def untuned(monkeypatch, short_episodes):
+    """A rule that needs no tuning on recorded data, which takes a minute."""
+    for module, shape in ((retail.train, (1,)), (banking.train, ())):
+        rule = lambda seen, shape=shape: np.zeros(seen.shape[:2] + shape, int)  # noqa: E731
+        monkeypatch.setattr(module, "rules", lambda env, rule=rule: {"nothing": rule})
 
 
 @pytest.mark.parametrize("name", ["retail", "banking"])
-def test_the_users_own_data_is_reported_learnt_from_and_judged_on_its_test_part(tmp_path, capsys, name):
+def test_the_users_own_data_is_reported_learnt_from_and_judged_on_its_test_part(tmp_path, capsys, name, untuned):
     data = tmp_path / "mine.csv"
     data.write_bytes(EXAMPLES[name].read_bytes())
-    assert train(on_data(name), tmp_path / "out", *TINY, "--data", str(data)) == 0
+    assert train(name, tmp_path / "out", *TINY, "--data", str(data)) == 0
     output, folder = capsys.readouterr().out, newest(tmp_path / "out")
     report = (folder / "data_report.txt").read_text()
     assert report in output and output.index("Data report") < output.index("trains 4 episodes")
     assert "3 unseen episodes (of the test part of your data)" in output
     assert json.loads((folder / "config.json").read_text())["data"] == str(data)
     flags = ["--resume", "--episodes", "6"]
-    assert train(on_data(name), tmp_path / "out", *flags) == 0
+    assert train(name, tmp_path / "out", *flags) == 0
     data.write_text(data.read_text() + "\n")
-    assert train(on_data(name), tmp_path / "out", *flags) == 2
+    assert train(name, tmp_path / "out", *flags) == 2
     assert "has changed since the run began" in capsys.readouterr().err
 
 
@@ -219,7 +228,7 @@ def test_the_users_own_data_is_reported_learnt_from_and_judged_on_its_test_part(
 def test_data_that_cannot_be_used_is_refused_before_training(tmp_path, capsys, name):
     lines = EXAMPLES[name].read_text().splitlines()
     (tmp_path / "data.csv").write_text("\n".join([*lines[:41], lines[41] + ",x", *lines[42:]]))
-    assert train(PROBLEMS[name], tmp_path / "out", *TINY, "--data", str(tmp_path / "data.csv")) == 2
+    assert train(name, tmp_path / "out", *TINY, "--data", str(tmp_path / "data.csv")) == 2
     message = capsys.readouterr().err
     assert "data.csv" in message and "line 42:" in message and not (tmp_path / "out").exists()
 
@@ -343,7 +352,7 @@ def test_scripts_run_at_the_same_time_and_speak_one_after_the_other(tmp_path):
     meet += "print('this is', sys.argv[1], flush=True); sys.exit(int(sys.argv[3]))"
     (tmp_path / "meet.py").write_text(meet)
     caller = (
-        "import sys; from pathlib import Path; from core.experiment.runs.signals import run_side_by_side as run\n"
+        "import sys; from pathlib import Path; from core.experiment.runs.side_by_side import run_side_by_side as run\n"
         "sys.exit(run([(Path(sys.argv[1]), ['a', 'b', '0']), (Path(sys.argv[1]), ['b', 'a', '3'])]))"
     )
     command = [sys.executable, "-c", caller, str(tmp_path / "meet.py")]
@@ -361,7 +370,7 @@ def test_main_passes_signals_on_to_the_demos(tmp_path, number, code):
         "open(sys.argv[1], 'w').close(); time.sleep(60)"
     )
     caller = (
-        "import sys; from pathlib import Path; from core.experiment.runs.signals import run_side_by_side as run\n"
+        "import sys; from pathlib import Path; from core.experiment.runs.side_by_side import run_side_by_side as run\n"
         "sys.exit(run([(Path('wait.py'), ['a']), (Path('wait.py'), ['b'])]))"
     )
     command = [sys.executable, "-c", caller]
@@ -421,13 +430,14 @@ def test_sigterm_finishes_the_round_and_the_resumed_run_equals_the_uninterrupted
         )
 
 
-def test_ctrl_c_outside_the_training_stops_at_once_and_says_how_to_go_on(tmp_path, capsys):
+def test_ctrl_c_outside_the_training_stops_at_once_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     def interrupt(observations):
         os.kill(os.getpid(), signal.SIGINT)
         return np.zeros((*observations.shape[:-1], 1))
 
-    problem = replace(RETAIL, baselines=lambda env: {"interrupted": interrupt})
-    assert train(problem, tmp_path, *TINY) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(retail.train, "rules", lambda env: {"interrupted": interrupt})
+        assert train(RETAIL, tmp_path, *TINY) == 130
     assert f"stopped. continue with: python retail/train.py --resume {newest(tmp_path)}" in capsys.readouterr().err
     assert train(RETAIL, tmp_path, "--resume", "--no-plots") == 0
     assert "starts from the beginning" in capsys.readouterr().out

@@ -41,7 +41,7 @@ NOT_RUN = (
     "pytest",
     "bash .ci/run",  # it runs this test
     "python main.py",  # both demos in full; test_cli.py runs main.py in small
-    "python -m core.experiment.deployment.audit",  # starts a process an agent; test_audit.py runs it
+    "python main.py --audit",  # starts a process an agent; test_audit.py runs it
     "python retail/train.py --data",  # tunes the classical rules for a minute; test_cli.py runs it in small
     "python banking/train.py --data",
 )
@@ -150,9 +150,8 @@ def test_the_custom_environment_trains_after_changing_the_import_line_alone(algo
 def test_the_bash_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     for script in ("banking/train.py", "banking/demo.py"):  # episodes of a fifth of the length
-        problem = module_of(script).PROBLEM
-        shorter = dataclasses.replace(problem, make_env=functools.partial(problem.make_env, episode_steps=120))
-        monkeypatch.setattr(module_of(script), "PROBLEM", shorter)
+        module = module_of(script)
+        monkeypatch.setattr(module, "make_env", functools.partial(module.make_env, episode_steps=120))
     for fast, code in blocks(page, "bash"):
         for command in fast or filter(runs, commands(code)):
             assert run(command, tmp_path) == 0, f"{page}: {command}"

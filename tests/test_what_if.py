@@ -15,6 +15,7 @@ import pytest
 from teams import make_team
 
 import banking.train
+import main as main_script
 import retail.train
 from banking.environment import TransactionRoutingEnv
 from banking.scenarios import scenarios as banking_scenarios
@@ -53,7 +54,7 @@ def rows_of(path: Path, *index: str) -> pd.DataFrame:
 def test_undisturbed_is_the_evaluation_of_the_training_run_to_the_last_bit(tmp_path, capsys):
     flags = "--episodes 2 --num-envs 2 --eval-episodes 6 --eval-every 0 --difficulty hard --no-plots --quiet"
     assert retail.train.main([*flags.split(), "--out", str(tmp_path)]) == 0
-    assert what_if.main([str(tmp_path / "latest"), "--episodes", "6"]) == 0
+    assert main_script.main(["--what-if", str(tmp_path / "latest"), "--episodes", "6"]) == 0
     folder = tmp_path / (tmp_path / "latest").read_text().strip()
     found = rows_of(folder / "what_if.csv", "scenario", "policy")
     summary, evaluation = rows_of(folder / "summary.csv", "policy"), rows_of(folder / "evaluation.csv", "policy")
@@ -77,7 +78,7 @@ def test_the_rule_that_is_told_of_lead_times_is_the_tuned_one_until_they_change(
     tuned, told = RULES[1:]
     plain, longer = MultiWarehouseEnv(num_envs=2), MultiWarehouseEnv(num_envs=2, lead_times=(2, 2, 2, 3, 3))
     seen = plain.reset(0)
-    rules = [retail.train.PROBLEM.baselines(env)[tuned] for env in (plain, longer)]
+    rules = [retail.settings.rules(env)[tuned] for env in (plain, longer)]
     informed = [more_rules(env)[told] for env in (plain, longer)]
     np.testing.assert_allclose(informed[0](seen), rules[0](seen))
     seen = longer.reset(0)
@@ -86,13 +87,11 @@ def test_the_rule_that_is_told_of_lead_times_is_the_tuned_one_until_they_change(
 
 def test_changes_are_paired_with_the_same_policy_on_the_same_episodes(tmp_path):
     folder, out = run_folder(tmp_path / "run"), tmp_path / "tables"
-    assert what_if.main([str(folder), "--episodes", "5", "--out", str(out)]) == 0
+    assert main_script.main(["--what-if", str(folder), "--episodes", "5", "--out", str(out)]) == 0
     found, rule = rows_of(out / "what_if.csv", "scenario", "policy"), RULES[1]
     plain = MultiWarehouseEnv("easy", num_envs=5)
     surge = MultiWarehouseEnv("easy", num_envs=5, **retail_scenarios(plain)["demand surge"].options)
-    before, after = (
-        evaluate(env, retail.train.PROBLEM.baselines(env)[rule], 5)["total_cost"] for env in (plain, surge)
-    )
+    before, after = (evaluate(env, retail.settings.rules(env)[rule], 5)["total_cost"] for env in (plain, surge))
     row = found.loc[("demand surge", rule)]
     assert row["total_cost"] == after.mean() and row["total_cost_change"] == pytest.approx((after - before).mean())
     assert row["total_cost_change_ci95"] == pytest.approx(half_width(after - before))
@@ -139,7 +138,7 @@ def test_a_disturbance_meets_every_policy_on_the_same_episodes(tmp_path, name, d
         return Witness(difficulty, num_envs, **options)
 
     study, _ = what_if._open(run_folder(tmp_path / "run"), 3)
-    study = dataclasses.replace(study, problem=dataclasses.replace(study.problem, make_env=make_env))
+    study = dataclasses.replace(study, settings=SimpleNamespace(make_env=make_env, rules=study.settings.rules))
     Witness.seen = []
     study.evaluate(study.scenarios[name])
     plain = MultiWarehouseEnv("easy", num_envs=3)
@@ -172,7 +171,7 @@ def test_scenarios_follow_the_constants_of_the_environment():
 @pytest.mark.parametrize("stacked", [False, True])
 def test_exactly_one_warehouse_follows_the_rule(stacked):
     env = MultiWarehouseEnv("easy", num_envs=3 if stacked else None)
-    team, rule = make_team("maddpg", *SIZES["retail"]), retail.train.PROBLEM.baselines(env)[RULES[0]]
+    team, rule = make_team("maddpg", *SIZES["retail"]), retail.settings.rules(env)[RULES[0]]
     observations = env.reset(10_000)
     whole, orders = team.select_actions(observations, training=False), rule(observations)
     mixed = Mixed(team, rule, 2)(observations)
@@ -188,7 +187,7 @@ def test_exactly_one_router_follows_the_rule_and_rules_see_the_environment():
     always = [np.full((4, 3), channel) for channel in range(3)]
     mixed = Mixed(lambda seen: always[0], lambda seen: always[2], 1)(observations)
     np.testing.assert_array_equal(mixed, np.tile([0, 2, 0], (4, 1)))
-    centralized = Mixed(banking.train.PROBLEM.baselines(env)["global index"], lambda seen: always[2], 1)
+    centralized = Mixed(banking.settings.rules(env)["global index"], lambda seen: always[2], 1)
     centralized.begin_episode(env)
     assert np.all(centralized(observations)[:, 1] == 2)
 
@@ -270,9 +269,9 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, capsys):
     run = run_folder(tmp_path / "run")
 
     def outcome(*arguments):
-        code = what_if.main([str(argument) for argument in arguments])
+        code = main_script.main(["--what-if", *map(str, arguments)])
         message = capsys.readouterr().err
-        assert message.count("\n") == 1 and message.startswith("python -m core.experiment.deployment.what_if: ")
+        assert message.count("\n") == 1 and message.startswith("main.py: ")
         return code, message
 
     code, message = outcome(tmp_path)
@@ -282,7 +281,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, capsys):
         assert code == 2 and f"--episodes {number}: give a whole number from 2" in message
     for arguments in (["--episodes", "many"], ["--unknown"], []):
         with pytest.raises(SystemExit, match="2"):
-            what_if.main([str(run), *arguments] if arguments else [])
+            main_script.main(["--what-if", str(run), *arguments] if arguments else [])
         capsys.readouterr()
     code, message = outcome(run, "--episodes", "2", "--out", run / "config.json")
     assert code == 1 and "cannot write results" in message
@@ -301,7 +300,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, capsys):
 
 def test_the_command_as_users_run_it(tmp_path):
     run = run_folder(tmp_path / "run", algo="qmix")
-    command = [sys.executable, "-m", "core.experiment.deployment.what_if", str(run), "--episodes", "2"]
+    command = [sys.executable, "main.py", "--what-if", str(run), "--episodes", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -31,6 +31,8 @@ from core.team.files import refuse_non_finite
 BLOCK = 1_000_000  # seeds of one training, so episodes at most
 RESERVED = range(800, 1000)  # blocks of the seeds for tuning (900_000_000 + k) and validation (800_000_000 + k)
 BLOCKS = (2**31 // BLOCK - 1) - len(RESERVED)  # that fit below 2**31, which every simulator takes as a seed
+LAST_SAVE_WAITS = (1, 5, 20, 30, None)  # seconds between tries; then the failure is told
+SAVE_SECONDS = 300.0  # a long training loses no more than this
 COUNTS = ("episode", "round", "env_steps", "length")  # whole-number columns of the history
 Row = dict[str, float]
 
@@ -81,7 +83,8 @@ def train(
         run: where to save: an object with `checkpoint` (a path) and `write_progress(table)`, such as `RunFolder`.
         evaluate_every, evaluation: after so many episodes, and at the end, call `evaluation()` -> table. The means of
             its number columns join that round's last row as evaluation_<name>.
-        save_every: save to `run` after so many episodes. The end of the training, and a stop, are always saved.
+        save_every: save to `run` after so many episodes, and every five minutes. The end of the training, and a stop,
+            are always saved.
         resume: what `load_checkpoint` returned: continue there, as if there had been no break.
         on_round: called before every round, and once more after the last, for instance to set the difficulty.
         stop: asked after every round; True ends the training early.
@@ -103,6 +106,7 @@ def train(
     ranks.require_multiple(episodes, stacked.num_envs)
     rows = _begin(agents, stacked, seed, resume)
     started = time.perf_counter() - (rows[-1]["seconds"] if rows else 0.0)
+    saved = time.perf_counter()
 
     def tell() -> None:
         if on_round is not None:
@@ -123,8 +127,10 @@ def train(
             bar.advance(fresh)
             stopping = ranks.any_rank(stop is not None and stop())
             last = stopping or len(rows) >= episodes
-            if run is not None and (last or _due(save_every, done, len(rows), episodes)):
+            late = save_every > 0 and ranks.any_rank(time.perf_counter() - saved > SAVE_SECONDS)
+            if run is not None and (last or late or _due(save_every, done, len(rows), episodes)):
                 _save(run, agents, stacked, seed, rows, last)
+                saved = time.perf_counter()
             if stopping:
                 break
     tell()
@@ -241,7 +247,7 @@ def _settings(env: Any, seed: int) -> dict[str, Any]:
 def _save(run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], last: bool) -> None:
     """Write the checkpoint and the history; in a distributed training only the first process writes.
 
-    A disk that is full for a while costs no training: only the last save must succeed.
+    A disk that is full for a while costs no training: only the last save must succeed, and it tries for a minute.
     """
     state = agents.state_dict()
     refuse_non_finite(state)
@@ -251,13 +257,21 @@ def _save(run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], las
     columns = _names(rows)
     values = torch.tensor([[row.get(name, math.nan) for name in columns] for row in rows], dtype=torch.float64)
     history = {"columns": columns, "values": values}
-    try:
-        save_checkpoint(run.checkpoint, {"settings": _settings(env, seed), "agents": states, "history": history})
-        run.write_progress(to_table(rows))
-    except OSError as error:
-        if last:
-            raise
-        warnings.warn(f"not saved after episode {len(rows)} ({error}); the training goes on", stacklevel=3)
+    checkpoint = {"settings": _settings(env, seed), "agents": states, "history": history}
+    for wait in LAST_SAVE_WAITS if last else [None]:
+        try:
+            save_checkpoint(run.checkpoint, checkpoint)
+            run.write_progress(to_table(rows))
+            return
+        except OSError as error:
+            what = f"not saved after episode {len(rows)} ({error})"
+            if not last:
+                warnings.warn(f"{what}; the training goes on", stacklevel=3)
+            elif wait is None:
+                raise OSError(f"{what}; the save before it is whole: make room, and continue from there") from error
+            else:
+                warnings.warn(f"{what}; trying again in {wait} s", stacklevel=3)
+                time.sleep(wait)
 
 
 def _due(every: int, before: int, after: int, total: int) -> bool:

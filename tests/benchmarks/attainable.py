@@ -121,9 +121,9 @@ def critic_slopes(run: Path, episodes: int = 200) -> tuple[Tensor, Tensor]:
     """
     from core.experiment.deployment.saved_teams import load_team, trained
 
-    path, config, problem = trained(run)[0]
-    team = load_team(path, config, problem)
-    env = problem.make_env(episodes, config["difficulty"], **config["env_options"])
+    path, config, settings = trained(run)[0]
+    team = load_team(path, config, settings)
+    env = settings.make_env(episodes, config["difficulty"], **config["env_options"])
     copy, exact, said = DifferentiableWarehouses(episodes, config["difficulty"]), [], []
 
     def act(observations: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ sys.path.insert(0, str(ROOT))
 
 from core.experiment.evaluation import half_width  # noqa: E402
 
-PATH = ROOT / "docs" / "results" / "bounds.csv"
 SEED = 10_000
 METRIC = {"retail": "total_cost", "banking": "team_return"}
 BEST_RULE = {"retail": "adaptive base-stock, tuned jointly", "banking": "global index"}
@@ -45,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--retail-episodes", type=int, default=200, help="default: 200")
     parser.add_argument("--banking-episodes", type=int, default=50, help="default: 50")
     parser.add_argument("--rollout-episodes", type=int, default=20, help="of banking's rollout, 0: none (default: 20)")
-    parser.add_argument("--out", type=Path, default=PATH, help="default: docs/results/bounds.csv")
+    parser.add_argument("--out", type=Path, default=ROOT, help="DIR/retail/bounds.csv, ... (default: the repository)")
     options = parser.parse_args(argv)
     if min(options.retail_episodes, options.banking_episodes) < 2 or options.rollout_episodes < 0:
         parser.error("an interval needs 2 episodes or more")
@@ -56,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
                 values = retail(difficulty, options.retail_episodes)
             else:
                 values = banking(difficulty, options.banking_episodes, options.rollout_episodes)
-            table = keep(rows(problem, difficulty, values), options.out)
+            table = keep(rows(problem, difficulty, values), options.out / problem / "bounds.csv")
             print(f"{problem}, {difficulty}: {time.perf_counter() - started:.0f} s", flush=True)
     print(table.to_string(index=False, float_format=lambda x: f"{x:.1f}"))
 

@@ -135,15 +135,14 @@ def run_one(problem_name: str, difficulty: str, policy: str, seed: str, part: Pa
     import torch
 
     from core.experiment.evaluation import evaluate
-    from core.experiment.runs.run import build_team
     from core.experiment.training import train
 
     torch.set_num_threads(1)
     if problem_name == "retail":
-        from retail.train import PROBLEM as problem
+        from retail.settings import SETTINGS, make_env, rules
     else:
-        from banking.train import PROBLEM as problem
-    judge = problem.make_env(250, difficulty)
+        from banking.settings import SETTINGS, make_env, rules
+    judge = make_env(250, difficulty)
     rows, started = [], time.perf_counter()
 
     def judged(name: str, actor, training_seed: int, greedy: bool = True, seconds: float = 0.0) -> None:
@@ -153,12 +152,13 @@ def run_one(problem_name: str, difficulty: str, policy: str, seed: str, part: Pa
         rows.append(cell | means.to_dict())
 
     if policy == "rules":
-        for name, rule in problem.baselines(judge).items():
+        for name, rule in rules(judge).items():
             judged(f"rule: {name}", rule, -1)
     else:
         algorithm, own = policy.removesuffix(OWN), policy.endswith(OWN)
-        env = problem.make_env(problem.num_envs[algorithm], difficulty, **problem.env_options[algorithm])
-        team = build_team(problem, algorithm, env, {"seed": int(seed), "centralized": not own})
+        setting = SETTINGS[algorithm]
+        env = make_env(setting.num_envs, difficulty, **setting.env)
+        team = setting.team(env, {"seed": int(seed), "centralized": not own})
         if not own:
             judged(f"untrained {algorithm}", team, int(seed), greedy=False)
         started = time.perf_counter()
@@ -351,7 +351,7 @@ def gap_of(problem: str, difficulty: str, cell):
 
     rules = cell[cell["policy"].str.startswith("rule: ")].set_index("policy")[SORTED_BY[problem]]
     means = {name.removeprefix("rule: "): value for name, value in rules.items()}
-    return stored_gap(RESULTS / "bounds.csv", problem, difficulty, BASELINE[problem], means), means
+    return stored_gap(ROOT / problem / "bounds.csv", difficulty, BASELINE[problem], means), means
 
 
 def put(document: str, mark: str, text: str) -> None:

@@ -126,17 +126,17 @@ def train_one(
     import torch
 
     from core.experiment.evaluation import evaluate
-    from core.experiment.runs.run import build_team, curriculum_level
+    from core.experiment.runs.settings import curriculum_level
     from core.experiment.training import train
 
     torch.set_num_threads(1)
     if problem == "retail":
-        from retail.train import PROBLEM as made
+        from retail.settings import SETTINGS, make_env
     else:
-        from banking.train import PROBLEM as made
-    copies = min(made.num_envs[algorithm], episodes)
-    env = made.make_env(copies, curriculum_level(0.0) if curriculum else difficulty, **made.env_options[algorithm])
-    team = build_team(made, algorithm, env, {"seed": seed} | ({key: value} if key else {}))
+        from banking.settings import SETTINGS, make_env
+    setting = SETTINGS[algorithm]
+    env = make_env(min(setting.num_envs, episodes), curriculum_level(0.0) if curriculum else difficulty, **setting.env)
+    team = setting.team(env, {"seed": seed} | ({key: value} if key else {}))
 
     def harder(progress) -> None:
         env.set_difficulty(curriculum_level(progress.fraction))
@@ -150,7 +150,7 @@ def train_one(
     rows = []
     for judged in ("medium", "hard") if curriculum else (difficulty,):
         metric = METRIC[problem][0]
-        quality = evaluate(made.make_env(250, judged), team, evaluated, seed=first)[metric].mean()
+        quality = evaluate(make_env(250, judged), team, evaluated, seed=first)[metric].mean()
         rows.append(
             {
                 "algorithm": algorithm,

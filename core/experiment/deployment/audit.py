@@ -1,4 +1,4 @@
-"""Is execution decentralized? `python -m core.experiment.deployment.audit RUN_FOLDER` shows it for a trained team.
+"""Is execution decentralized? `python main.py --audit RUN_FOLDER` shows it for a trained team.
 
 Training may look at everything, but an agent must act on its own observation alone. The algorithms promise that; here
 nothing is believed. Three kinds of evidence are gathered on greedy episodes of the trained team:
@@ -16,16 +16,15 @@ Shapes: T steps, N agents, O observation, A action.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import importlib
 import multiprocessing
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,6 @@ from core.base_agent import AgentTeam
 from core.experiment.deployment.saved_teams import load_team, trained
 from core.experiment.episodes import Episodes
 from core.experiment.evaluation import EVALUATION_SEED
-from core.experiment.runs.flags import UsageError
 from core.experiment.vector_env import as_stacked
 from core.team.files import read_tensors, write_tensors
 
@@ -384,38 +382,23 @@ def _on_cpu(team: AgentTeam) -> AgentTeam:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Audit the trained teams of a run folder, print the reports, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m core.experiment.deployment.audit",
-        description="Show that every agent of a trained team acts on its own observation alone.",
-        epilog="exit codes: 0 every check passed, 1 a check failed or the run cannot be read, 2 wrong usage",
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or retail/results/latest")
-    default = EVALUATION_SEED
-    parser.add_argument("--seed", type=int, default=default, metavar="S", help=f"of the episode (default: {default})")
-    options = parser.parse_args(argv)
-    try:
-        if options.seed < 0:
-            raise UsageError(f"--seed {options.seed}: give a whole number from 0")
-        reports = [_audit_file(path, *rest, options.seed) for path, *rest in trained(options.run)]
-    except UsageError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    return 0 if all(reports) else 1
+def audit(run: Path, seed: int = EVALUATION_SEED) -> bool:
+    """Audit the trained teams of a run folder and print the reports -> did every check pass?
+
+    Args:
+        run: the run folder, or `results/latest`.
+        seed: of the episode.
+
+    Raises:
+        ValueError: a run that cannot be read (UsageError: it is none).
+    """
+    return all([_audit_file(path, *rest, seed) for path, *rest in trained(run)])
 
 
-def _audit_file(path: Path, config: dict[str, Any], problem: Any, seed: int) -> bool:
+def _audit_file(path: Path, config: dict[str, Any], settings: ModuleType, seed: int) -> bool:
     print(path.parent, flush=True)
-    team = load_team(path, config, problem)
-    env = problem.make_env(difficulty=config.get("difficulty"), data=config.get("data"), evaluation=True)
+    team = load_team(path, config, settings)
+    env = settings.make_env(difficulty=config.get("difficulty"), data=config.get("data"), evaluation=True)
     report = audit_team(team, env, seed)
     print(f"{report}\n", flush=True)
     return report.passed
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from core.base_agent import AgentTeam
 from core.experiment.runs.checkpoint import load_checkpoint
-from core.experiment.runs.flags import UsageError
+from core.experiment.runs.command import UsageError
 from core.experiment.runs.folders import RunFolder
 
+ROOT = Path(__file__).resolve().parents[3]
 
-def trained(run: Path) -> list[tuple[Path, dict[str, Any], Any]]:
-    """(checkpoint, config, problem) of every training in a run folder. Raises UsageError for what is none."""
+
+def trained(run: Path) -> list[tuple[Path, dict[str, Any], ModuleType]]:
+    """(checkpoint, config, settings of the problem) of every training in a run folder.
+
+    Raises:
+        UsageError: it is none.
+    """
     try:
         folder = RunFolder.find(run.parent) if run.name == "latest" else RunFolder(run)
         config = folder.read_config()
@@ -22,24 +30,33 @@ def trained(run: Path) -> list[tuple[Path, dict[str, Any], Any]]:
     files = [path for path in (folder.checkpoint, *sorted(folder.path.glob("seed*/checkpoint.pt"))) if path.exists()]
     if not files:
         raise UsageError(f"{folder.path} holds no checkpoint.pt yet; let the training reach its first save")
-    return [(path, config, _problem(str(config.get("problem")))) for path in files]
+    return [(path, config, problem_module(str(config.get("problem")), "settings")) for path in files]
 
 
-def _problem(name: str) -> Any:
-    """The PROBLEM that `<name>/train.py` of this repository describes; nothing else is ever imported."""
-    train = Path(__file__).resolve().parents[3] / name / "train.py"
-    if not name.isidentifier() or not train.is_file():
-        raise UsageError(f"config.json names the problem {name!r}, but there is no {name}/train.py")
-    return importlib.import_module(f"{name}.train").PROBLEM
+def problem_module(problem: str, name: str) -> ModuleType:
+    """`<problem>/<name>.py` of this repository, and no other file of that name.
+
+    Raises:
+        UsageError: there is none. A run's config.json names the problem, and may come from a stranger.
+    """
+    path = ROOT / problem / f"{name}.py"
+    if not problem.isidentifier() or not path.is_file():
+        raise UsageError(f"config.json names the problem {problem!r}, but there is no {problem}/{name}.py")
+    if sys.path[0] != str(ROOT):  # another folder in front might hold a package of the same name
+        sys.path.insert(0, str(ROOT))
+    module = importlib.import_module(f"{problem}.{name}")
+    if Path(module.__file__ or "").resolve() != path:
+        raise UsageError(f"{problem}.{name} was imported from {module.__file__}: start Python from {ROOT}")
+    return module
 
 
-def load_team(path: Path, config: dict[str, Any], problem: Any) -> AgentTeam:
+def load_team(path: Path, config: dict[str, Any], settings: ModuleType) -> AgentTeam:
     """The team of a checkpoint, without its experience. Raises ValueError for one that the problem cannot have made."""
     state = load_checkpoint(path)["agents"][0]
-    make_team = problem.algorithms.get(config.get("algo"))
-    if make_team is None:
-        found = f"the algorithm {config.get('algo')!r}"
-        raise ValueError(f"config.json names {found}; {problem.name}/train.py knows {', '.join(problem.algorithms)}")
-    team = make_team(**state["sizes"], config=state["config"])
+    setting = settings.SETTINGS.get(config.get("algo"))
+    if setting is None:
+        known = ", ".join(settings.SETTINGS)
+        raise ValueError(f"config.json names the algorithm {config.get('algo')!r}; {settings.__name__} knows {known}")
+    team = setting.create_agents(**state["sizes"], config=state["config"])
     team.load_state_dict({**state, "buffer": None})
     return team

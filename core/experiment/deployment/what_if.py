@@ -1,33 +1,30 @@
-"""What if? `python -m core.experiment.deployment.what_if RUN_FOLDER` disturbs the world that a trained team meets.
+"""What if? `python main.py --what-if RUN` disturbs the world that a trained team meets.
 
 Demand surges, suppliers and channels fail, lead times grow, acknowledgements come late, one agent is replaced by a rule
 that the others never met. `<problem>/scenarios.py` says which, as data. The trained team (greedily) and the classical
 rules meet the same unseen episodes in every scenario, and nobody is trained or tuned anew: what is measured is how far
 each falls from its own undisturbed result, paired over the episodes.
 
-Exit codes: 0 done; 1 the run cannot be read or the results cannot be written; 2 wrong usage; 130 stopped by Ctrl-C.
-
 Shapes: E environments, N agents, O observation, A action.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-from core.experiment.deployment.saved_teams import load_team, trained
+from core.experiment.deployment.saved_teams import load_team, problem_module, trained
 from core.experiment.evaluation import evaluate, half_width
 from core.experiment.reporting.plotting import Panel, dot_panels
 from core.experiment.reporting.tables import Results
-from core.experiment.runs.flags import MAX_EVAL_EPISODES, UsageError, plain_warnings
+from core.experiment.runs.command import UsageError
+from core.experiment.runs.flags import MAX_EVAL_EPISODES
 from core.experiment.runs.folders import RunFolder, require_writable
 from core.experiment.runs.run import COPIES
 
@@ -76,7 +73,9 @@ def _acting(policy: Any) -> Callable[[np.ndarray], np.ndarray]:
 class Study:
     """A trained run and what it is to meet. `make_env(**options)` makes the evaluation environment of the run."""
 
-    problem: Any  # cli.Problem
+    problem: str
+    settings: ModuleType  # of the problem: what makes its environments and rules
+    report: ModuleType  # of the problem: its columns
     algorithm: str
     difficulty: str
     teams: Mapping[int, Any]  # training seed -> team
@@ -90,11 +89,11 @@ class Study:
         """A row per policy, training seed and episode."""
         import pandas as pd
 
-        env = self.problem.make_env(min(COPIES, self.episodes), self.difficulty, evaluation=True, **scenario.options)
+        env = self.settings.make_env(min(COPIES, self.episodes), self.difficulty, evaluation=True, **scenario.options)
         tables = []
         for name, seed in [*((self.algorithm, seed) for seed in self.teams), *((name, None) for name in self.rules)]:
             # Anew for every policy, so that what a rule draws repeats too.
-            rules = self.problem.baselines(env) | self.more_rules(env)
+            rules = self.settings.rules(env) | self.more_rules(env)
             policy = rules[name] if seed is None else self.teams[seed]
             agent, rule = scenario.replaced or (None, name)
             table = evaluate(env, policy if rule == name else Mixed(policy, rules[rule], agent), self.episodes)
@@ -113,10 +112,10 @@ class Study:
         import pandas as pd
         from tqdm import tqdm
 
-        report, rows, undisturbed = self.problem.report, [], None
-        metrics = [metric for _, metric, _ in report.columns]
+        rows, undisturbed = [], None
+        metrics = [metric for _, metric, _ in self.report.COLUMNS]
         for name, scenario in tqdm(self.scenarios.items(), "scenarios", leave=False, disable=None):
-            level = Results(self.algorithm, 0, {}, self.evaluate(scenario), (), {}, report.weights)
+            level = Results(self.algorithm, 0, {}, self.evaluate(scenario), (), self.report.SHARES)
             undisturbed = level if undisturbed is None else undisturbed
             for policy in level.policies:
                 seeds = len(self.teams) if policy == self.algorithm else 0
@@ -164,70 +163,52 @@ def draw(path: Path, table: Any, columns: Sequence[tuple[str, str, str]], title:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Study the trained teams of a run folder, print and write the tables and the picture, return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m core.experiment.deployment.what_if",
-        description="What becomes of a trained team, and of the classical rules, when the world is disturbed.",
-        epilog="exit codes: 0 done, 1 the run cannot be read or the results cannot be written, 2 wrong usage, "
-        "130 stopped by Ctrl-C",
-    )
-    add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="a run folder, or retail/results/latest")
-    add("--episodes", type=int, default=1000, metavar="N", help="unseen episodes a policy and scenario (default: 1000)")
-    add("--out", type=Path, metavar="FOLDER", help="where what_if.csv and what_if.png go (default: RUN)")
-    options = parser.parse_args(argv)
-    try:
-        with plain_warnings():
-            _study(options)
-    except UsageError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+def what_if(run: Path, episodes: int = 1000, out: Path | None = None) -> None:
+    """Study the trained teams of a run folder; print and write the tables and the picture.
 
+    Args:
+        run: the run folder, or `results/latest`.
+        episodes: unseen ones for every policy and scenario.
+        out: where what_if.csv and what_if.png go; the run's folder by default.
 
-def _study(options: argparse.Namespace) -> None:
-    """From the flags to the files."""
-    if not 2 <= options.episodes <= MAX_EVAL_EPISODES:
+    Raises:
+        ValueError: a run that cannot be studied, or a number that cannot be (UsageError).
+        OSError: the results cannot be written.
+    """
+    if not 2 <= episodes <= MAX_EVAL_EPISODES:
         wanted = f"give a whole number from 2 (an interval needs two) to {MAX_EVAL_EPISODES}"
-        raise UsageError(f"--episodes {options.episodes}: {wanted}")
+        raise UsageError(f"--episodes {episodes}: {wanted}")
     torch.set_num_threads(1)  # more threads only wait for each other in networks of this size
-    study, folder = _open(options.run, options.episodes)
-    out = RunFolder(options.out or folder)
-    require_writable(out.path)
+    study, folder = _open(run, episodes)
+    place = RunFolder(out or folder)
+    require_writable(place.path)
     table, columns = study.run(), study.columns
-    out.write_table("what_if", table)
-    what = f"{study.problem.name}, {study.difficulty}, {study.episodes} unseen episodes"
+    place.write_table("what_if", table)
+    what = f"{study.problem}, {study.difficulty}, {study.episodes} unseen episodes"
     seeds = len(study.teams)
     over = f"{seeds} training seeds (rules: episodes)" if seeds > 1 else "episodes, one training"
     title = f"{what}: mean, 95 % interval over {over}; lines start at undisturbed"
-    draw(out.path / "what_if.png", table, columns, title)
+    draw(place.path / "what_if.png", table, columns, title)
     print("\n".join(f"- {name}: {scenario.meaning}" for name, scenario in study.scenarios.items()))
-    print(f"\n{what}\n\n{markdown(table, columns)}\n\nResults: {out.path / 'what_if.csv'}, what_if.png", flush=True)
+    print(f"\n{what}\n\n{markdown(table, columns)}\n\nResults: {place.path / 'what_if.csv'}, what_if.png", flush=True)
 
 
 def _open(run: Path, episodes: int) -> tuple[Study, Path]:
     """The study of a run, and the run's folder. Raises UsageError or ValueError for a run that cannot be studied."""
     found = trained(run)
-    path, config, problem = found[0]
+    path, config, settings = found[0]
     if config.get("data") is not None:
         raise UsageError(f"{run} learnt from your own data, and scenarios disturb drawn episodes: give another run")
-    if importlib.util.find_spec(f"{problem.name}.scenarios") is None:
-        raise UsageError(f"there is no {problem.name}/scenarios.py; write one like retail/scenarios.py")
-    module = importlib.import_module(f"{problem.name}.scenarios")
-    teams = {_seed(path, config): load_team(path, config, problem) for path, _, _ in found}
+    problem = config["problem"]
+    module, report = problem_module(problem, "scenarios"), problem_module(problem, "report")
+    teams = {_seed(path, config): load_team(path, config, settings) for path, _, _ in found}
     difficulty = config.get("difficulty")
-    env = problem.make_env(difficulty=difficulty, evaluation=True)
+    env = settings.make_env(difficulty=difficulty, evaluation=True)
     scenarios = {NONE: Scenario("nothing is disturbed"), **module.scenarios(env)}
-    columns = [column for column in problem.report.columns if column[1] in module.SHOWN]
+    columns = [column for column in report.COLUMNS if column[1] in module.SHOWN]
     more = getattr(module, "more_rules", lambda env: {})
-    study = Study(problem, config["algo"], difficulty, teams, scenarios, module.RULES, more, columns, episodes)
+    algorithm, rules = config["algo"], module.RULES
+    study = Study(problem, settings, report, algorithm, difficulty, teams, scenarios, rules, more, columns, episodes)
     return study, path.parent if _is_single(path) else path.parents[1]
 
 
@@ -238,7 +219,3 @@ def _is_single(path: Path) -> bool:
 
 def _seed(path: Path, config: Mapping[str, Any]) -> int:
     return int(config.get("seed", 0) if _is_single(path) else path.parent.name.removeprefix("seed"))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -30,7 +30,6 @@ class Results:
     histories: Mapping[int, Any]  # training seed -> history, a row per training episode
     evaluation: Any  # pandas table, a row per policy, training seed and episode
     steps: Sequence[Mapping[str, Any]]  # one evaluated episode, step by step
-    labels: Mapping[str, str]  # names of baselines as shown
     weights: Mapping[str, str] = field(default_factory=dict)  # metric that is a share -> the one that it is a share of
 
     @property
@@ -106,10 +105,6 @@ class Results:
         errors = np.array([error.mean() for error in errors]) if len(errors) > 1 else self._together(errors[0])
         return 100.0 * (reference - mine) / abs(reference), 100.0 * half_width(errors)
 
-    def title(self, policy: str) -> str:
-        """The name of a policy as shown."""
-        return self.labels.get(policy, policy)
-
     def ranked(self, metric: str) -> list[str]:
         """Before, after, then the baselines from the worst to the best by a metric of which less is better."""
         return [BEFORE, AFTER, *sorted(self.baselines, key=lambda policy: -self.mean(policy, metric))]
@@ -153,7 +148,7 @@ def policy_table(results: Results, columns: Sequence[tuple[str, str, str]], gap:
             for _, metric, number in columns
         ]
         cells += [gap.closed(results.mean(policy, gap.metric))] if gap else []
-        rows.append([mark + results.title(policy), *cells])
+        rows.append([mark + policy, *cells])
     return aligned(rows)
 
 
@@ -161,6 +156,7 @@ def policy_table(results: Results, columns: Sequence[tuple[str, str, str]], gap:
 class Gap:
     """From a plain rule to what no policy can beat on average."""
 
+    plain: str  # the plain rule
     metric: str
     rule: float  # mean of the plain rule
     bound: float  # mean of the bound
@@ -172,7 +168,7 @@ class Gap:
         return f"{round(100.0 * (rule - value) / (rule - self.bound))}"  # an integer: no "-0"
 
 
-def stored_gap(table: Path, problem: str, difficulty: str, plain: str, means: Mapping[str, float]) -> Gap | None:
+def stored_gap(table: Path, difficulty: str, plain: str, means: Mapping[str, float]) -> Gap | None:
     """The gap above a plain rule, from the bounds that tests/benchmarks/bounds.py stored; None if they do not tell it.
 
     A bound is known on the first evaluation episodes only. There are two estimates of its mean over those that the
@@ -182,17 +178,15 @@ def stored_gap(table: Path, problem: str, difficulty: str, plain: str, means: Ma
     """
     import pandas as pd
 
-    if not table.is_file():
-        return None
     stored = pd.read_csv(table)
-    found = stored[(stored["problem"] == problem) & (stored["difficulty"] == difficulty) & (stored["name"] == BOUND)]
+    found = stored[(stored["difficulty"] == difficulty) & (stored["name"] == BOUND)]
     if found.empty or plain not in means:
         return None
     row = found.iloc[0]
     if row["best_rule"] not in means or row["half_width"] <= row["difference_half_width"]:
-        return Gap(row["metric"], means[plain], float(row["mean"]), float(row["half_width"]))
+        return Gap(plain, row["metric"], means[plain], float(row["mean"]), float(row["half_width"]))
     bound = means[row["best_rule"]] + row["difference"]
-    return Gap(row["metric"], means[plain], float(bound), float(row["difference_half_width"]))
+    return Gap(plain, row["metric"], means[plain], float(bound), float(row["difference_half_width"]))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -220,5 +214,5 @@ def gap_lines(results: Results, rivals: Sequence[str], gaps: Sequence[tuple[str,
                 words.append(f"not clearly {better} ({percent:+.1f} % ± {width:.1f})")
             else:
                 words.append(f"{abs(percent):.1f} % ± {width:.1f} {better if percent > 0 else worse}")
-        lines.append(f"{', '.join(words)} than {results.title(rival)}" + (", the best rule" if rival == best else ""))
+        lines.append(f"{', '.join(words)} than {rival}" + (", the best rule" if rival == best else ""))
     return lines

@@ -16,6 +16,7 @@ one and never half of one.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -28,6 +29,11 @@ from typing import Any
 
 from core.team.files import write_file
 
+try:
+    import fcntl
+except ImportError:  # Windows has none: two processes that resume one run are not kept apart there
+    fcntl = None
+
 LATEST = "latest"
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib")
 
@@ -37,25 +43,56 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._lock: Any = None  # the open file, while this process works on the run
 
     @classmethod
-    def create(cls, results: str | Path, algorithm: str, seed: int | str) -> RunFolder:
-        """Make `<results>/<date-time>-<algorithm>-seed<seed>/` and name it the newest.
+    def create(cls, results: str | Path, algorithm: str, seed: int | str, config: Mapping[str, Any]) -> RunFolder:
+        """Make `<results>/<date-time>-<algorithm>-seed<seed>/` with its config.json, and name it the newest.
+
+        It gets its name when it is complete, and is the newest only then: nobody ever finds half a run.
 
         Raises OSError when `results` cannot be written.
         """
         results = Path(results)
         results.mkdir(parents=True, exist_ok=True)
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{algorithm}-seed{seed}"
+        hidden = cls(tempfile.mkdtemp(prefix=f".{stem}-", dir=results))
+        hidden.path.chmod(0o755)
+        hidden.write_config(config)
         for attempt in range(1, 1000):  # two runs may start within one second
             path = results / (stem if attempt == 1 else f"{stem}-{attempt}")
+            if path.exists():
+                continue
             try:
-                path.mkdir()
-            except FileExistsError:
+                hidden.path.rename(path)
+            except OSError:
+                if not path.exists():
+                    raise
                 continue
             write_text(results / LATEST, path.name + "\n")
             return cls(path)
         raise OSError(f"no free run folder name: {stem} to {stem}-999 exist in {results}")
+
+    def lock(self) -> None:
+        """Keep other processes from working on this run until this one ends.
+
+        Raises:
+            ValueError: another process works on it; its number is named.
+        """
+        if fcntl is None or self._lock is not None:
+            return
+        file = open(self.path / ".lock", "a+", encoding="utf-8")  # open until the process ends
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read(20).strip() or "unknown"
+            file.close()
+            raise ValueError(f"{self.path}: process {owner} is working on this run; wait for it, or stop it") from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        self._lock = file
 
     @classmethod
     def find(cls, results: str | Path, which: str = LATEST) -> RunFolder:
@@ -73,7 +110,8 @@ class RunFolder:
         for path in (results / name, Path(name)):
             if name and path.is_dir():
                 return cls(path)
-        known = sorted(entry.name for entry in results.iterdir() if entry.is_dir()) if results.is_dir() else []
+        entries = results.iterdir() if results.is_dir() else ()
+        known = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
         newest = ", ".join(known[-3:]) if known else "none"
         raise ValueError(f"no run folder {name!r} in {results}; the newest there: {newest}")
 

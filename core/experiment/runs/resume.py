@@ -1,0 +1,129 @@
+"""An earlier run goes on exactly as it began."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.experiment.runs.checkpoint import load_checkpoint
+from core.experiment.runs.command import RunError, UsageError
+from core.experiment.runs.flags import DIFFICULTIES, Options
+from core.experiment.runs.folders import RunFolder, provenance
+from core.experiment.runs.settings import Setting
+
+# What config.json holds of the flags. A resumed run takes them from there, unless they are given anew and may be.
+STORED = (
+    *("algo", "episodes", "seed", "seeds", "num_envs", "difficulty", "curriculum", "data", "eval_every"),
+    *("eval_episodes", "save_every", "validation", "threads", "device"),
+)
+FIXED = ("algo", "seed", "seeds", "num_envs", "difficulty", "curriculum", "data", "validation", "config", "set", "fast")
+
+
+def reopen(problem: str, settings: Mapping[str, Setting], options: Options, folder: RunFolder) -> Options:
+    """The options of an earlier run, with those changes that a resumed run may have.
+
+    Raises:
+        UsageError: a flag that would make another run of it, a changed data file, fewer episodes than are done.
+        RunError: its config.json is damaged, or of another version.
+    """
+    try:
+        config = folder.read_config()
+        stored = {name: config[name] for name in STORED}
+        hyperparameters, env_options, name = config["hyperparameters"], config["env_options"], config["problem"]
+        config["data_sha256"].keys()
+    except KeyError as error:
+        raise RunError(f"{folder.path}: config.json has no entry {error}; it is of no run of this version") from None
+    except AttributeError:
+        raise RunError(f"{folder.path}: data_sha256 in config.json is no object; start a new run") from None
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    if name != problem:
+        raise UsageError(f"{folder.path} is a {name} run: resume it with {name}/train.py")
+    for name in FIXED:
+        if name in options.given and (name not in stored or getattr(options, name) != stored[name]):
+            flag = "--" + name.replace("_", "-")
+            began = f"the run began with {stored[name]!r}" if name in stored else "a resumed run keeps its own"
+            raise UsageError(f"{flag} together with --resume: {began}; leave {flag} out, or start a new run")
+    _refuse_impossible(stored, settings, folder)
+    then, now = config["data_sha256"], fingerprints(stored["data"])
+    for path in {**then, **now}:
+        if then.get(path) != now.get(path):
+            raise UsageError(f"{path} has changed since the run began: put the old file back, or start a new run")
+    _warn_of_other_code(config)
+    kept = {name: value for name, value in stored.items() if name not in options.given}
+    setting = dataclasses.replace(settings[stored["algo"]], env=env_options, config=hyperparameters)
+    options = dataclasses.replace(options, **kept, setting=setting)
+    _refuse_fewer_episodes(options, folder)
+    return options
+
+
+def _refuse_impossible(stored: dict[str, Any], settings: Mapping[str, Setting], folder: RunFolder) -> None:
+    """A stored option is held to what its flag would be held to: somebody may have edited the file."""
+
+    def whole(value: Any, low: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+    possible = {name: whole(stored[name], 1) for name in ("episodes", "num_envs", "eval_episodes", "threads")}
+    possible |= {name: stored[name] is None or whole(stored[name], 0) for name in ("eval_every", "save_every")}
+    possible |= {name: isinstance(stored[name], bool) for name in ("curriculum", "validation")}
+    seeds = stored["seeds"]
+    possible |= {"seed": whole(stored["seed"], 0), "seeds": isinstance(seeds, list) and all(whole(s, 0) for s in seeds)}
+    possible |= {"algo": stored["algo"] in settings, "difficulty": stored["difficulty"] in DIFFICULTIES}
+    possible |= {"data": stored["data"] is None or isinstance(stored["data"], str)}
+    possible |= {"device": isinstance(stored["device"], str)}
+    for name, holds in possible.items():
+        if not holds:
+            raise RunError(f"{folder.path}: config.json has {name} {stored[name]!r}, which no run has; start a new run")
+
+
+def fingerprints(data: str | None) -> dict[str, str]:
+    """The user's files that shape the world of a run -> what tells one content from another."""
+    if data is None:
+        return {}
+    beside = Path(data).with_suffix(".constants.json")
+    files = [path for path in (Path(data), beside) if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def read_checkpoint(folder: RunFolder, episodes: int, say: Any) -> dict[str, Any] | None:
+    """The state to continue from; None when the run was stopped before its first checkpoint.
+
+    Raises:
+        RunError: no checkpoint of the run is whole.
+        UsageError: more episodes are done than there shall be in the end.
+    """
+    try:
+        saved = load_checkpoint(folder.checkpoint)
+    except FileNotFoundError:
+        say(f"{folder.path.name}: stopped before its first checkpoint, so it starts from the beginning")
+        return None
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    done = len(saved["history"]["values"]) if "history" in saved else 0
+    if done > episodes:
+        raise UsageError(f"--episodes {episodes}: {folder.path.name} has {done} already; give no less")
+    say(f"{folder.path.name}: {done} of {episodes} episodes were done before")
+    return saved
+
+
+def _refuse_fewer_episodes(options: Options, folder: RunFolder) -> None:
+    """Counted from the checkpoints: progress.csv is for people, and a spreadsheet may have changed it."""
+    for path in folder.path.glob("**/checkpoint.pt"):
+        try:
+            done = len(load_checkpoint(path)["history"]["values"])
+        except (ValueError, KeyError, TypeError):
+            continue  # said when the training is to go on from it
+        if done > options.episodes:
+            raise UsageError(f"--episodes {options.episodes}: {path.parent} has {done} already; give no less")
+
+
+def _warn_of_other_code(config: dict[str, Any]) -> None:
+    now = provenance()
+    for name in ("commit", "versions"):
+        if config.get(name) != now[name]:
+            change = f"the run began with {name} {config.get(name)}, now {now[name]}"
+            warnings.warn(f"{change}: it may go on differently", stacklevel=2)
