@@ -29,9 +29,8 @@ from banking.baselines import (
     play,
 )
 from banking.constants import RoutingConstants
-from banking.data import Log, load_log
 from banking.environment import TransactionRoutingEnv
-from banking.log_report import data_report
+from banking.records import Log, load_log
 from banking.traffic import WORK_GRID
 from core.experiment.reporting.csv_table import duration
 
@@ -172,27 +171,11 @@ class AsLogged:
 
 
 def recorded_env(path: str | Path, evaluation: bool = False, *args: Any, **options: Any) -> RecordedRouting:
-    """The environment of a CSV file (see banking/data.py). Raises FileNotFoundError, or ValueError for a bad file."""
+    """The environment of a CSV file (records.py). Raises FileNotFoundError, or ValueError for a bad file."""
     return RecordedRouting(load_log(path), evaluation, *args, **options)
 
 
 # --- the check of the simulation --------------------------------------------------------------------------------------
-
-
-def full_report(path: str | Path) -> str:
-    """The data report, and where channels were fitted, the simulated latency against the logged one."""
-    log = load_log(path)
-    return "\n".join([data_report(log), *([] if log.channel is None else latency_check(log)[0])])
-
-
-def warning(path: str | Path) -> str:
-    """What must be read beside every result: that the fitted channels are not the logged ones. "" if they are."""
-    log = load_log(path)
-    worst = 0.0 if log.channel is None else latency_check(log)[1]
-    if worst < WELL:
-        return ""
-    how = "read these results with care" if worst < BADLY else "do not rely on these results"
-    return f"the simulated channels miss the logged times to settlement by up to {100 * worst:.0f} %: {how}"
 
 
 @functools.lru_cache(maxsize=4)

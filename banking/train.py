@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
-from banking.replay import full_report, warning
+from banking.data import full_report, warning
 from banking.report import COLUMNS, DATA_COLUMNS, SHARES, draw, save_tables, tell
 from banking.settings import EPISODES, SETTINGS, make_env, rules
 from core.experiment.runs.command import Command

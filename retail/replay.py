@@ -15,8 +15,8 @@ import numpy as np
 
 from retail.baselines import Policy, baselines, tune
 from retail.constants import RetailConstants
-from retail.data import Sales, blocks_by_default, load_sales
 from retail.environment import MAX_LOOKAHEAD, WEEK, MultiWarehouseEnv
+from retail.records import Sales, blocks_by_default, load_sales
 
 BLOCK = {1: 7, 7: 4}  # periods of a block by days a period: a week, four weeks
 SEASON_DAYS = 45  # a block comes from so many days around the same day of any year
@@ -126,7 +126,7 @@ def _windows(sales: Sales, evaluation: bool, horizon: int, blocks: bool | None) 
 
 
 def recorded_env(path: str | Path, evaluation: bool = False, *args: Any, **options: Any) -> RecordedWarehouses:
-    """The environment of a CSV file (see retail/data.py). Raises FileNotFoundError, or ValueError for a bad file."""
+    """The environment of a CSV file (see retail/records.py). Raises FileNotFoundError, or ValueError for a bad file."""
     return RecordedWarehouses(load_sales(path), evaluation, *args, **options)
 
 

@@ -17,7 +17,8 @@ from core.experiment.runs.flags import MEANINGLESS, parse
 from core.experiment.runs.run import Run
 from core.experiment.runs.settings import name_of
 from core.maddpg import create_maddpg_agents as create_agents  # the algorithm: change this line, or give --algo
-from retail.data import data_report, load_sales
+from retail.data import data_report
+from retail.records import load_sales
 from retail.report import COLUMNS, SHARES, draw, save_tables, tell
 from retail.settings import EPISODES, SETTINGS, make_env, rules
 

@@ -13,17 +13,15 @@ import pytest
 from banking import data
 from banking.channels import fit_work, waits
 from banking.constants import RoutingConstants
-from banking.data import load_log, write_example
-from banking.log_report import data_report
+from banking.data import data_report, full_report, warning, write_example
+from banking.records import load_log
 from banking.replay import (
     AsLogged,
     RecordedRouting,
-    full_report,
     latencies,
     play,
     recorded_baselines,
     recorded_env,
-    warning,
 )
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +127,52 @@ def test_results_are_not_tracked_but_their_folder_is():
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
     for problem in ("retail", "banking"):
         assert f"{problem}/results/*" in ignored and f"!{problem}/results/.gitkeep" in ignored
+
+
+# --- the direction of dependencies ------------------------------------------------------------------------------------
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of everything but tests and documents."""
+    files = [ROOT / "main.py", *(path for folder in ("core", "retail", "banking") for path in python_files(folder))]
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}
+    return {name.removesuffix(".__init__"): path for path, name in names.items()}
+
+
+def test_no_circle_among_imports():
+    files = modules()
+    needs = {name: within(imports(path), *files) & set(files) - {name} for name, path in files.items()}
+    while free := [name for name, needed in needs.items() if not needed]:
+        for name in free:
+            del needs[name]
+        needs = {name: needed - set(free) for name, needed in needs.items()}
+    assert needs == {}, "these import each other"
+
+
+def test_running_and_reporting_know_nothing_of_deployment():
+    for room in ("runs", "reporting"):
+        for path in python_files(f"core/experiment/{room}"):
+            assert not within(imports(path), "core.experiment.deployment"), path
+
+
+@pytest.mark.parametrize("script", ["train", "demo"])
+@pytest.mark.parametrize(("problem", "old", "new"), [("retail", "maddpg", "mappo"), ("banking", "mappo", "qmix")])
+def test_the_exchanged_import_line_trains_the_other_algorithm(tmp_path, problem, script, old, new):
+    """As a reader does it: edit one line of a copy, run it."""
+    for folder in ("core", "retail", "banking"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    path = tmp_path / problem / f"{script}.py"
+    lines = path.read_text(encoding="utf-8")
+    line = f"from core.{old} import create_{old}_agents as create_agents"
+    assert lines.count(line) == 1
+    path.write_text(lines.replace(line, f"from core.{new} import create_{new}_agents as create_agents"), "utf-8")
+    flags = ["--episodes", "4", "--eval-episodes", "2", "--no-plots", "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, str(path), *flags], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and f"{new.upper()} trains 4 episodes" in done.stdout, done.stderr
+    config = json.loads(next((tmp_path / "out").glob("2*/config.json")).read_text(encoding="utf-8"))
+    expected = importlib.import_module(f"{problem}.settings").SETTINGS[new]
+    assert config["algo"] == new and config["hyperparameters"].items() >= plain(expected.config).items()
+
+
+def plain(config: dict) -> dict:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}

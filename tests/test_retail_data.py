@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retail import data
+from retail import data, records
 from retail.constants import RetailConstants
-from retail.data import data_report, load_sales, write_example
+from retail.data import data_report, write_example
 from retail.environment import OBSERVATION_NAMES
+from retail.records import load_sales
 from retail.replay import RecordedWarehouses, Windows, recorded_baselines, recorded_env, tuned_on
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -198,7 +199,7 @@ def test_a_demand_average_follows_changes_as_fast_as_the_data_asks(tmp_path):
     level = np.repeat(rng.uniform(1, 20, (20, 2)), 20, axis=0)  # a new level every 20 days
     jumpy = load_sales(sales_file(tmp_path, np.round(level + rng.normal(0, 0.1, level.shape), 3))).constants
     calm = load_sales(sales_file(tmp_path, rng.poisson(5.0, (400, 2)))).constants
-    assert jumpy["average_weight"] == max(data.AVERAGE_WEIGHTS) and calm["average_weight"] <= 0.1
+    assert jumpy["average_weight"] == max(records.AVERAGE_WEIGHTS) and calm["average_weight"] <= 0.1
 
 
 def test_a_warehouse_that_sold_nothing_in_training_is_dropped_and_named(tmp_path):
