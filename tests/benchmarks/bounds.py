@@ -8,7 +8,7 @@ Retail: the linear programme of retail/clairvoyant.py (cost, $: nobody pays less
 banking/clairvoyant.py (team reward: nobody gets more), and the rollout there, which is no bound but can be played.
 Writes retail/bounds.csv and banking/bounds.csv, a row a difficulty and name: mean and half 95 % width over the
 episodes, the mean of the best tuned rule on exactly the same episodes, and the paired difference to it. The tuned rules
-themselves are rows too. Rows that are in the file and not computed now stay. Needs scipy for retail (pip install scipy).
+themselves are rows too. Rows that are in the file and not computed now stay. Retail needs scipy (pip install scipy).
 """
 
 from __future__ import annotations
