@@ -22,7 +22,7 @@ from core.networks import StackedMLP
 from core.team.config import TeamConfig
 from core.team.members import joined, only_member
 from core.team.memory import StackedGRU, remember_alone
-from core.team.spread import resolve_device
+from core.team.spread import refuse_too_large, resolve_device
 from core.team.state import SavedTeam
 from core.utils import mean_of, soft_update
 
@@ -141,6 +141,7 @@ class AgentTeam(SavedTeam, Sequence):
 
     agent_class: ClassVar[type[BaseAgent]] = BaseAgent
     config_class: ClassVar[type[TeamConfig]] = TeamConfig
+    experience_key: ClassVar[str] = "buffer_size"  # the hyper-parameter that decides how much is kept
     policy: ClassVar[str] = "actor"  # the network that acts, and all that an executing agent needs
 
     def __init__(
@@ -167,7 +168,7 @@ class AgentTeam(SavedTeam, Sequence):
         self.generator = torch.Generator(self.device)
         self.seed(int(torch.randint(2**31, ())) if self.config.seed is None else self.config.seed)
         # A shared network tells its agents apart by a one-hot id behind the observation.
-        self.agent_ids = torch.eye(num_agents, device=self.device)
+        self.agent_ids = torch.eye(num_agents, dtype=torch.float32, device=self.device)
         self.input_dim = self.state_dim + (self.num_agents if self.config.share_parameters else 0)
         self.networks: dict[str, Any] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -184,6 +185,8 @@ class AgentTeam(SavedTeam, Sequence):
         # Of processes that learn together: how many, and what replaces tensors by their mean over them.
         self.processes = 1
         self.average_hook: Callable[[list[Tensor]], None] | None = None
+        for key in (self.experience_key, "batch_size"):  # two observations a row, and more
+            refuse_too_large(key, 2 * getattr(self.config, key) * self.num_agents * self.state_dim, self.device)
         self._agents = [self.agent_class(index=i, team=self) for i in range(num_agents)]
 
     # --- a sequence of agents -------------------------------------------------------------------------------------
@@ -210,7 +213,7 @@ class AgentTeam(SavedTeam, Sequence):
             (N,) or (E, N) int64 actions if discrete; (N, A) or (E, N, A) float32 in [0, 1] if continuous.
 
         Raises:
-            ValueError: the observations have another shape.
+            ValueError: the observations have another shape, or are not all finite numbers.
         """
         observations = np.asarray(observations, dtype=np.float32)
         if observations.ndim not in (2, 3) or observations.shape[-2:] != (self.num_agents, self.state_dim):
@@ -218,6 +221,11 @@ class AgentTeam(SavedTeam, Sequence):
                 f"observations: expected (..., {self.num_agents}, {self.state_dim}), found {observations.shape}; "
                 "pass what env.reset() or env.step() returned"
             )
+        refuse_non_numbers(observations)
+        return self.actions_for(observations, training, action_masks)
+
+    def actions_for(self, observations: np.ndarray, training: bool, action_masks: np.ndarray | None) -> np.ndarray:
+        """As `select_actions`, of float32 observations that were looked at."""
         stacked = observations.reshape(-1, self.num_agents, self.state_dim)  # (E, N, O)
         masks = None
         if action_masks is not None:
@@ -251,6 +259,7 @@ class AgentTeam(SavedTeam, Sequence):
         inputs = self.tensor(np.asarray(observation, dtype=np.float32)).reshape(1, -1)
         if inputs.shape[1] != self.state_dim:
             raise ValueError(f"observation: expected ({self.state_dim},), found {np.shape(observation)}")
+        refuse_non_numbers(observation, index)
         inputs = torch.cat([inputs, self.agent_ids[index : index + 1]], -1) if self.config.share_parameters else inputs
         if self.gru is None:
             return inputs
@@ -378,6 +387,14 @@ class AgentTeam(SavedTeam, Sequence):
         optimizer.step()
         return largest
 
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """Random numbers from 0 to 1, of the team's own generator."""
+        return torch.rand(shape, generator=self.generator, dtype=torch.float32, device=self.device)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """Random numbers of mean 0 and deviation 1, of the team's own generator."""
+        return torch.randn(shape, generator=self.generator, dtype=torch.float32, device=self.device)
+
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array as a tensor on the team's device."""
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -397,3 +414,15 @@ def as_team(agents: AgentTeam | Sequence[BaseAgent]) -> AgentTeam:
     if not isinstance(agents, Sequence) or not agents or not all(isinstance(agent, BaseAgent) for agent in agents):
         raise ValueError(f"agents: expected a team, or a list of at least one agent, found {agents!r}")
     return joined(agents)
+
+
+def refuse_non_numbers(observations: np.ndarray, agent: int | None = None) -> None:
+    """Raise ValueError if an observation (..., N, O), or (O,) of `agent`, is NaN or infinite."""
+    finite = np.isfinite(observations)
+    if not finite.all():
+        *place, field = np.argwhere(~finite)[0].tolist()
+        agent = place[-1] if agent is None else agent
+        raise ValueError(
+            f"observations: field {field} of agent {agent} is {np.asarray(observations)[(*place, field)]}, expected a "
+            "finite number; look at what measured it"
+        )

@@ -170,13 +170,13 @@ class MADDPGTeam(AgentTeam):
         """Turn the actors' outputs (..., A) into actions, with exploration if `training`."""
         if self.action_type == "continuous":
             if training:  # noise before the sigmoid respects the bounds, and stays small near them
-                noise = torch.randn(logits.shape, generator=self.generator, device=self.device)
+                noise = self.normal(logits.shape)
                 logits = logits + self.config.noise_std * self.epsilon * noise  # (MADDPG-7)
             return torch.sigmoid(logits)  # (MADDPG-1)
         if not training:
             return mask_logits(logits, masks).argmax(dim=-1)
         # Uniform with probability epsilon, else a draw from the softmax: both are an argmax under Gumbel noise.
-        random = torch.rand(logits.shape[:-1], generator=self.generator, device=self.device) < self.epsilon
+        random = self.uniform(logits.shape[:-1]) < self.epsilon
         logits = mask_logits(torch.where(random.unsqueeze(-1), 0.0, logits), masks)
         return (logits + gumbel_noise(logits.shape, self.generator)).argmax(dim=-1)  # (MADDPG-12)
 

@@ -143,15 +143,17 @@ def log_sigmoid_slope(raw: Tensor) -> Tensor:
 class ValueNormalizer:
     """Running mean and deviation of the returns, one pair an agent; part of the checkpoint.
 
-    The averages forget slowly and are corrected for their start at zero, as Adam's are.
+    The averages forget slowly and are corrected for their start at zero, as Adam's are. They are float64: the deviation
+    is a difference of squares, of which float32 keeps nothing where the mean is large.
     """
 
     def __init__(self, num_agents: int, device: torch.device, decay: float = 0.99):
         self.decay = decay
-        self.sums = torch.zeros(3, num_agents, device=device)  # of x, x squared, 1
+        self.sums = torch.zeros(3, num_agents, dtype=torch.float64, device=device)  # of x, x squared, 1
 
     def update(self, returns: Tensor, active: Tensor, average: Callable[[list[Tensor]], None] | None = None) -> None:
         """Take in a rollout's returns, (T, E, N); those of all processes, if `average` is their mean."""
+        returns, active = returns.double(), active.double()
         weights = [returns * active, returns.square() * active, active]
         moments = torch.stack([weight.sum(dim=(0, 1)) for weight in weights])  # (3, N)
         if average is not None:
@@ -170,12 +172,12 @@ class ValueNormalizer:
     def normalize(self, returns: Tensor) -> Tensor:
         """(..., N) returns -> (..., N) of about mean 0 and deviation 1."""
         mean, std = self.mean_and_std
-        return (returns - mean) / std  # (MAPPO-8)
+        return ((returns - mean) / std).float()  # (MAPPO-8)
 
     def denormalize(self, values: Tensor) -> Tensor:
         """The inverse of `normalize`."""
         mean, std = self.mean_and_std
-        return values * std + mean
+        return (values * std + mean).float()
 
 
 # --- Agent and team ---------------------------------------------------------------------------------------------------
@@ -199,6 +201,7 @@ class MAPPOTeam(AgentTeam):
     agent_class = MAPPOAgent
     config_class = MAPPOConfig
     config: MAPPOConfig
+    experience_key = "rollout_length"
 
     def __init__(self, state_dim, action_dim, num_agents, config=None, device=None, devices=None):
         super().__init__(state_dim, action_dim, num_agents, config, device, devices)
@@ -236,7 +239,7 @@ class MAPPOTeam(AgentTeam):
             logits = mask_logits(outputs, masks)
             return (logits + gumbel_noise(logits.shape, self.generator) if training else logits).argmax(dim=-1)
         mean, log_std = self.gaussian(outputs)
-        noise = torch.randn(mean.shape, generator=self.generator, device=self.device) if training else 0.0
+        noise = self.normal(mean.shape) if training else 0.0
         return mean + log_std.exp() * noise
 
     def decide(self, outputs: Tensor, training: bool, masks: Tensor | None) -> Tensor:
@@ -265,7 +268,7 @@ class MAPPOTeam(AgentTeam):
             log_probs = torch.log_softmax(mask_logits(outputs, masks), dim=-1)
             return -(log_probs.exp() * log_probs).sum(dim=-1)
         mean, log_std = self.gaussian(outputs)
-        draw = mean + log_std.exp() * torch.randn(mean.shape, generator=self.generator, device=self.device)
+        draw = mean + log_std.exp() * self.normal(mean.shape)
         gaussian = log_std + 0.5 * math.log(2.0 * math.pi * math.e)
         return (gaussian + log_sigmoid_slope(draw)).sum(dim=-1)  # (MAPPO-10)
 
@@ -343,7 +346,7 @@ class MAPPOTeam(AgentTeam):
         c = self.config
         if c.episodes_per_seed > 1:
             advantages = less_shared_luck(advantages, active, c.episodes_per_seed)
-        if c.normalize_advantages:  # once a rollout, over living agents
+        if c.normalize_advantages and active.sum() > 1:  # once a rollout, over living agents; one has no deviation
             mean = masked_mean(advantages, active)
             std = masked_mean((advantages - mean).square(), active).sqrt()
             advantages = (advantages - mean) / (std + 1e-8)  # (MAPPO-9)

@@ -49,7 +49,7 @@ class StackedMLP:
             for shape in ((members, inputs, outputs), (members, 1, outputs))  # a weight and a bias a layer
         ]
         self.counts = [math.prod(shape) for shape in shapes]
-        self.flat = torch.zeros(sum(self.counts), device=device).requires_grad_()
+        self.flat = torch.zeros(sum(self.counts), dtype=torch.float32, device=device).requires_grad_()
         self.flat.grad = torch.zeros_like(self.flat)
         leaves = []
         for shape, value, gradient in zip(
@@ -125,6 +125,6 @@ def _fill_orthogonal(weight: Tensor, gain: float, generator: torch.Generator) ->
     """Fill each member's (in, out) matrix with orthogonal columns times `gain` (Saxe et al. 2014)."""
     with torch.no_grad():
         for matrix in weight:  # at construction only
-            fresh = torch.empty(matrix.shape, device=generator.device)
+            fresh = torch.empty(matrix.shape, dtype=torch.float32, device=generator.device)
             nn.init.orthogonal_(fresh, gain=gain, generator=generator)
             matrix.copy_(fresh)

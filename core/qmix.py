@@ -110,6 +110,11 @@ class AdditiveMixer:
         return []
 
 
+def team_reward(rewards: Tensor, active: Tensor) -> Tensor:
+    """What is paid to the living, divided by all N agents: to lose a poorly paid one must not pay. (B, N) -> (B,)"""
+    return (rewards * active).sum(dim=-1) / rewards.shape[-1]  # (QMIX-10)
+
+
 def td_target(rewards: Tensor, discounts: Tensor, terminated: Tensor, next_values: Tensor) -> Tensor:
     """What Q_tot should say; a truncated step bootstraps, a terminated one does not. All of one shape."""
     return rewards + discounts * (1.0 - terminated) * next_values  # (QMIX-4)
@@ -143,7 +148,7 @@ class QMIXTeam(AgentTeam):
         # the greedy joint action stays the tuple of separate maxima. (QMIX-7)
         discrete = c.action_type == "discrete"
         self.heads, self.choices = (1, action_dim) if discrete else (action_dim, c.action_levels)
-        self.levels = torch.linspace(0.0, 1.0, c.action_levels, device=self.device)
+        self.levels = torch.linspace(0.0, 1.0, c.action_levels, dtype=torch.float32, device=self.device)
         self.gru = add_memory(self) if c.recurrent else None
         self.gru_target = add_memory(self, "_target") if c.recurrent else None
         inputs = self.input_dim + (self.gru.width if c.recurrent else 0)
@@ -189,9 +194,9 @@ class QMIXTeam(AgentTeam):
         greedy = mask_logits(utilities, masks).argmax(dim=-1)
         if not training:
             return greedy
-        uniform = torch.rand(utilities.shape, generator=self.generator, device=self.device)
+        uniform = self.uniform(utilities.shape)
         random = mask_logits(uniform, masks).argmax(dim=-1)
-        explore = torch.rand(greedy.shape, generator=self.generator, device=self.device) < self.epsilon
+        explore = self.uniform(greedy.shape) < self.epsilon
         return torch.where(explore, random, greedy)  # (QMIX-6)
 
     def stored_choices(self, actions: Tensor) -> Tensor:
@@ -245,10 +250,9 @@ class QMIXTeam(AgentTeam):
         with torch.no_grad():
             next_states = self.central_state(batch.next_observations, batch.next_states)
             next_q_tot = self.networks["mixer_target"]((next_q * alive).flatten(1), next_states)
-            # One team reward, the mean over agents, and one end of the task: when nobody is left.
+            # One team reward, and one end of the task: when nobody is left.
             ended = (batch.terminated.bool() | ~batch.active.bool()).all(dim=-1).float()
-            team_reward = masked_mean_rows(rewards, batch.active)
-            y = td_target(team_reward, batch.discounts.squeeze(-1), ended, next_q_tot)
+            y = td_target(team_reward(rewards, batch.active), batch.discounts.squeeze(-1), ended, next_q_tot)
         return masked_mean((q_tot - y).square(), batch.active.amax(dim=-1))  # (QMIX-5)
 
     def memories(self, batch: Batch, gru: StackedGRU | None) -> tuple[Tensor, Tensor] | tuple[None, None]:
@@ -260,11 +264,6 @@ class QMIXTeam(AgentTeam):
 
 
 QMIXAgent.team_class = QMIXTeam
-
-
-def masked_mean_rows(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean over agents of each row, over weighted entries: (B, N) -> (B,)."""
-    return (values * weights).sum(dim=-1) / weights.sum(dim=-1).clamp(min=1.0)  # (QMIX-10)
 
 
 def create_qmix_agents(

@@ -9,6 +9,7 @@ Shapes: B batch, T time, E environments, N agents, O observation, A action, S st
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from core.base_agent import Transition
+from core.team.spread import refuse_too_large
 
 
 @dataclass
@@ -64,6 +66,7 @@ class _Rows:
         """Room for one field, of numbers that losses reckon with; masks and choices stay what they are."""
         floating = like.is_floating_point() or not (name == "actions" or "masks" in name)
         dtype = torch.float32 if floating else like.dtype
+        refuse_too_large(self.key, self.capacity * math.prod(row), self.device)
         self.fields[name] = torch.zeros((self.capacity, *row), dtype=dtype, device=self.device)
 
     def filled(self) -> dict[str, Tensor]:
@@ -141,7 +144,7 @@ class ReplayBuffer(_Rows):
         rows = drawn if rows is None else rows[drawn]
         rows = torch.cat([rows, rows + 1]) if pairs else rows
         rewards, last = f["rewards"][rows], rows
-        discounts = torch.full((len(rows), 1), gamma, device=self.device)
+        discounts = torch.full((len(rows), 1), gamma, dtype=torch.float32, device=self.device)
         for _ in range(n_steps - 1):
             following = (last + self.num_envs) % self.capacity
             on = ~self._ends(last)  # (B,)
@@ -172,7 +175,7 @@ class ReplayBuffer(_Rows):
         )  # rows after the oldest
         ahead = self.num_envs * torch.arange(steps, device=self.device)[:, None]
         rows = ((self.position - self.size + first + ahead) % self.capacity).flatten()
-        discounts = torch.full((len(rows), 1), gamma, device=self.device)
+        discounts = torch.full((len(rows), 1), gamma, dtype=torch.float32, device=self.device)
         return self._batch(rows, rows, rewards=self.fields["rewards"][rows], discounts=discounts, steps=steps)
 
     def _batch(self, rows: Tensor, last: Tensor, **values: Any) -> Batch:

@@ -29,7 +29,7 @@ def mask_logits(logits: Tensor, masks: Tensor | None) -> Tensor:
 
 def gumbel_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Standard Gumbel noise: `argmax(logits + noise)` is a draw from `softmax(logits)` (Gumbel 1954)."""
-    uniform = torch.rand(shape, generator=generator, device=generator.device)
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device)
     return -torch.log(-torch.log(uniform.clamp(1e-20, 1.0 - 1e-7)))
 
 

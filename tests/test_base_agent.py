@@ -328,6 +328,43 @@ def test_a_team_on_two_devices_learns_what_it_learns_on_one(algorithm):
     np.testing.assert_allclose(*greedy, rtol=1e-4)
 
 
+# --- what would do harm later -----------------------------------------------------------------------------------------
+
+
+@each_algorithm
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_observations_that_are_no_numbers_are_refused_with_agent_and_field(algorithm, poison):
+    team, seen = make_team(algorithm), np.zeros((4, 2, 3), np.float32)
+    seen[3, 1, 2] = poison
+    for act in (lambda: team.select_actions(seen), lambda: team[1].select_action(seen[3, 1])):
+        with pytest.raises(ValueError, match=f"field 2 of agent 1 is {poison}, expected a finite number"):
+            act()
+
+
+@each_algorithm
+def test_what_does_not_fit_into_memory_is_refused_by_its_key(algorithm):
+    key = "rollout_length" if algorithm == "mappo" else "buffer_size"
+    for wrong in ({key: 10**15}, {"hidden_sizes": [10**7, 10**7]}, {"batch_size": 10**15, "buffer_size": 10**15}):
+        with pytest.raises(ValueError, match=r"config\['\w+'\]: [\d,]+ GiB or more do not fit into memory"):
+            make_team(algorithm, **wrong)
+
+
+@each_algorithm
+@each_kind
+def test_torchs_default_type_changes_nothing(algorithm, kind):
+    learnt = []
+    try:
+        for dtype in (torch.float32, torch.float64):
+            torch.set_default_dtype(dtype)
+            team = make_team(algorithm, kind)
+            wander(team, 20)
+            assert team.updates > 0
+            learnt.append(networks(team))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert same(*learnt)
+
+
 # --- gradient steps ---------------------------------------------------------------------------------------------------
 
 

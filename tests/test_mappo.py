@@ -356,7 +356,25 @@ def test_finished_agents_do_not_enter_the_statistics():
     normalizer.update(returns, active)
     active[:, :, 0] = 0.0  # agent 0 is absent from a whole rollout
     normalizer.update(returns, active)
-    torch.testing.assert_close(normalizer.mean_and_std[0], torch.tensor([4.0, 4.0]))
+    torch.testing.assert_close(normalizer.mean_and_std[0].float(), torch.tensor([4.0, 4.0]))
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e3, 1e6])
+def test_the_deviation_of_the_returns_is_right_whatever_their_mean(mean):
+    normalizer, generator = ValueNormalizer(1, torch.device("cpu")), torch.Generator().manual_seed(0)
+    returns = mean + torch.randn(512, 4, 1, generator=generator)
+    normalizer.update(returns, torch.ones_like(returns))
+    assert float(normalizer.mean_and_std[1]) == pytest.approx(1.0, abs=0.03)
+    assert float(normalizer.normalize(returns).std()) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("living", [1, 2])
+def test_an_advantage_alone_keeps_its_size(living):
+    team = mappo()
+    advantages, active = torch.tensor([[[3.0, -5.0]]]), torch.zeros(1, 1, 2)
+    active[..., :living] = 1.0
+    expected = advantages if living == 1 else torch.tensor([[[1.0, -1.0]]])
+    torch.testing.assert_close(team.comparable(advantages, active), expected)
 
 
 # --- values that can be computed --------------------------------------------------------------------------------------

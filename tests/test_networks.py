@@ -181,5 +181,11 @@ def test_a_device_that_is_not_there_is_refused(device):
         resolve_device(device)
 
 
+@pytest.mark.parametrize("device", ["mps", "xpu", "meta"])
+def test_a_device_that_is_not_supported_is_refused_with_those_that_are(device):
+    with pytest.raises(ValueError, match=f"device: this project computes on cpu and cuda, found '{device}'"):
+        resolve_device(device)
+
+
 def test_no_device_means_the_cpu():
     assert resolve_device(None) == CPU and resolve_device("auto").type in ("cpu", "cuda")

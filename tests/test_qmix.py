@@ -10,6 +10,8 @@ import pytest
 import torch
 from teams import KINDS, make_team, networks, random_batch, random_transition, shake, wander, zero_gradients
 
+from core.experiment.evaluation import evaluate
+from core.experiment.training import train
 from core.qmix import td_target
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -170,7 +172,7 @@ def test_the_target_is_the_target_mixer_of_target_values_of_the_online_choice(ki
     assert float(team.loss(batch).detach()) == pytest.approx(total, rel=1e-4)
 
 
-def test_the_team_reward_is_the_mean_over_living_agents_and_the_loss_over_living_teams():
+def test_the_team_reward_is_the_livings_share_of_a_mean_over_all_and_the_loss_a_mean_over_living_teams():
     team = qmix()
     batch = random_batch(team, 4)
     batch.terminated, batch.rewards = torch.ones(4, 2), torch.tensor([[2.0, 4.0], [2.0, 9.0], [9.0, 9.0], [0.0, 0.0]])
@@ -178,8 +180,35 @@ def test_the_team_reward_is_the_mean_over_living_agents_and_the_loss_over_living
     with torch.no_grad():
         chosen = team.utilities(batch.observations).gather(-1, batch.actions.view(4, 2, 1, 1)).view(4, 2) * batch.active
         q_tot = team.networks["mixer"](chosen, batch.observations.flatten(1))
-    expected = ((q_tot[0] - 3) ** 2 + (q_tot[1] - 2) ** 2 + q_tot[3] ** 2) / 3
+    expected = ((q_tot[0] - 3) ** 2 + (q_tot[1] - 1) ** 2 + q_tot[3] ** 2) / 3
     torch.testing.assert_close(team.loss(batch).detach(), expected)
+
+
+class Quit:
+    """Agent 0 earns 1 a step. Agent 1 earns 1/2 a step while it stays (action 1); action 0 makes it leave for good."""
+
+    num_agents, observation_space_size, action_space_size, discrete_actions = 2, 2, 2, True
+
+    def reset(self, seed=None):
+        self.t, self.here = 0, True
+        return self.see()
+
+    def see(self):
+        return np.array([[self.t / 10, 1], [self.t / 10, self.here]], np.float32)
+
+    def step(self, actions):
+        paid = np.array([1.0, 0.5 if self.here else 0.0])
+        self.here = bool(self.here and actions[1] == 1)
+        self.t += 1
+        over = self.t >= 10
+        return self.see(), paid, np.array([over, over or not self.here]), {}
+
+
+def test_losing_a_poorly_paid_agent_does_not_pay():
+    config = {"learning_starts": 200, "gamma": 0.95, "learning_rate": 2e-3, "epsilon_decay": 0.9, "tau": 0.02}
+    team = make_team("qmix", state_dim=2, hidden_sizes=[64, 64], batch_size=64, buffer_size=10_000, **config)
+    train(Quit(), team, episodes=400, progress=False)
+    assert evaluate(Quit(), team, 1)["team_return"].tolist() == [15.0]  # 10.5 by leaving at once
 
 
 def test_the_task_ends_when_nobody_is_left():

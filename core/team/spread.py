@@ -27,12 +27,31 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, found {device!r}") from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: this project computes on cpu and cuda, found {device!r}; take --device cpu")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device: {device!r} was asked for, but this machine has {torch.cuda.device_count()} CUDA device(s) that "
             "PyTorch can use; take --device cpu, or install a CUDA build of PyTorch"
         )
     return resolved
+
+
+def refuse_too_large(key: str, numbers: int, device: torch.device | str) -> None:
+    """Raise ValueError if so many float32 numbers, which hyper-parameter `key` asks for, do not fit into memory.
+
+    A trial on the CPU costs nothing, since memory is only taken when it is written to.
+    """
+    if torch.device(device).type == "cuda":
+        fits = 4 * numbers <= torch.cuda.get_device_properties(device).total_memory
+    else:
+        try:
+            fits = numbers < 2**60 and torch.empty(numbers, dtype=torch.float32) is not None
+        except RuntimeError:
+            fits = False
+    if not fits:
+        gigabytes = 4 * numbers / 2**30
+        raise ValueError(f"config[{key!r}]: {gigabytes:,.0f} GiB or more do not fit into memory; take a smaller value")
 
 
 class SpreadMLP:
@@ -91,6 +110,8 @@ def make_stack(
     members: int, sizes: Sequence[int], generator: torch.Generator, devices: Sequence[torch.device], **options
 ) -> StackedMLP | SpreadMLP:
     """A `StackedMLP` on `devices[0]`, or a `SpreadMLP` when the members, one an agent, have different devices."""
+    weights = sum(inputs * outputs for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True))
+    refuse_too_large("hidden_sizes", 4 * members * weights, devices[0])  # with gradients and Adam's averages
     if members == 1 or len(set(devices)) == 1:
         return StackedMLP(members, sizes, generator, device=devices[0], **options)
     return SpreadMLP(devices, sizes, generator, **options)

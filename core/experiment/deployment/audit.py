@@ -211,7 +211,7 @@ def check_changes(report: Report, team: AgentTeam, seen: np.ndarray, masks: np.n
 
         def act(shown, legal, training=training, state=state):
             team.set_random_state(state)  # the same exploration each time
-            return _twice(team, lambda: team.select_actions(shown, training=training, action_masks=legal))
+            return _twice(team, lambda: team.actions_for(shown, training, legal))
 
         kept, changed = act(seen, masks), []
         for name, other in replacements.items():
