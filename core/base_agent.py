@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from core.networks import StackedMLP
+from core.team.checks import refuse_observation, refuse_observations, refuse_sizes, refuse_too_large
 from core.team.config import TeamConfig
 from core.team.members import joined, only_member
 from core.team.memory import StackedGRU, remember_alone
-from core.team.spread import refuse_too_large, resolve_device
+from core.team.spread import resolve_device
 from core.team.state import SavedTeam
 from core.utils import mean_of, soft_update
 
@@ -153,14 +154,8 @@ class AgentTeam(SavedTeam, Sequence):
         device: str | torch.device | None = None,
         devices: Sequence[str | torch.device] | None = None,
     ):
-        for name, value in (("state_dim", state_dim), ("action_dim", action_dim), ("num_agents", num_agents)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"{name}: expected an integer of at least 1, found {value!r}")
         self.config = self.config_class.from_dict(config)
-        if self.config.num_agents not in (0, num_agents):
-            raise ValueError(f"config['num_agents'] is {self.config.num_agents}, but the team has {num_agents} agents")
-        if devices is not None and len(devices) != num_agents:
-            raise ValueError(f"devices: expected one for each of {num_agents} agents, found {len(devices)}")
+        refuse_sizes(self.config, devices, state_dim=state_dim, action_dim=action_dim, num_agents=num_agents)
         self.state_dim, self.action_dim, self.num_agents = int(state_dim), int(action_dim), int(num_agents)
         self.action_type = self.config.action_type
         self.devices = [resolve_device(d) for d in (devices if devices is not None else [device] * num_agents)]
@@ -186,7 +181,7 @@ class AgentTeam(SavedTeam, Sequence):
         self.processes = 1
         self.average_hook: Callable[[list[Tensor]], None] | None = None
         for key in (self.experience_key, "batch_size"):  # two observations a row, and more
-            refuse_too_large(key, 2 * getattr(self.config, key) * self.num_agents * self.state_dim, self.device)
+            refuse_too_large(key, 2 * getattr(self.config, key) * num_agents * state_dim, self.device)
         self._agents = [self.agent_class(index=i, team=self) for i in range(num_agents)]
 
     # --- a sequence of agents -------------------------------------------------------------------------------------
@@ -216,12 +211,7 @@ class AgentTeam(SavedTeam, Sequence):
             ValueError: the observations have another shape, or are not all finite numbers.
         """
         observations = np.asarray(observations, dtype=np.float32)
-        if observations.ndim not in (2, 3) or observations.shape[-2:] != (self.num_agents, self.state_dim):
-            raise ValueError(
-                f"observations: expected (..., {self.num_agents}, {self.state_dim}), found {observations.shape}; "
-                "pass what env.reset() or env.step() returned"
-            )
-        refuse_non_numbers(observations)
+        refuse_observations(observations, self.num_agents, self.state_dim)
         return self.actions_for(observations, training, action_masks)
 
     def actions_for(self, observations: np.ndarray, training: bool, action_masks: np.ndarray | None) -> np.ndarray:
@@ -256,10 +246,9 @@ class AgentTeam(SavedTeam, Sequence):
 
         A recurrent agent takes one step of its memory and sees it too, (1, ... + H).
         """
-        inputs = self.tensor(np.asarray(observation, dtype=np.float32)).reshape(1, -1)
-        if inputs.shape[1] != self.state_dim:
-            raise ValueError(f"observation: expected ({self.state_dim},), found {np.shape(observation)}")
-        refuse_non_numbers(observation, index)
+        observation = np.asarray(observation, dtype=np.float32).reshape(-1)
+        refuse_observation(observation, self.state_dim, index)
+        inputs = self.tensor(observation).unsqueeze(0)
         inputs = torch.cat([inputs, self.agent_ids[index : index + 1]], -1) if self.config.share_parameters else inputs
         if self.gru is None:
             return inputs
@@ -387,14 +376,6 @@ class AgentTeam(SavedTeam, Sequence):
         optimizer.step()
         return largest
 
-    def uniform(self, shape: Sequence[int]) -> Tensor:
-        """Random numbers from 0 to 1, of the team's own generator."""
-        return torch.rand(shape, generator=self.generator, dtype=torch.float32, device=self.device)
-
-    def normal(self, shape: Sequence[int]) -> Tensor:
-        """Random numbers of mean 0 and deviation 1, of the team's own generator."""
-        return torch.randn(shape, generator=self.generator, dtype=torch.float32, device=self.device)
-
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array as a tensor on the team's device."""
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -409,20 +390,4 @@ def as_team(agents: AgentTeam | Sequence[BaseAgent]) -> AgentTeam:
     Raises:
         ValueError: the agents are of different algorithms, sizes or configs, or are part of a team or in another order.
     """
-    if isinstance(agents, AgentTeam):
-        return agents
-    if not isinstance(agents, Sequence) or not agents or not all(isinstance(agent, BaseAgent) for agent in agents):
-        raise ValueError(f"agents: expected a team, or a list of at least one agent, found {agents!r}")
-    return joined(agents)
-
-
-def refuse_non_numbers(observations: np.ndarray, agent: int | None = None) -> None:
-    """Raise ValueError if an observation (..., N, O), or (O,) of `agent`, is NaN or infinite."""
-    finite = np.isfinite(observations)
-    if not finite.all():
-        *place, field = np.argwhere(~finite)[0].tolist()
-        agent = place[-1] if agent is None else agent
-        raise ValueError(
-            f"observations: field {field} of agent {agent} is {np.asarray(observations)[(*place, field)]}, expected a "
-            "finite number; look at what measured it"
-        )
+    return agents if isinstance(agents, AgentTeam) else joined(agents)

@@ -14,9 +14,8 @@ Shapes: B batch, E environments, N agents, O observation, A action, S central st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -326,13 +325,6 @@ class MADDPGTeam(AgentTeam):
 MADDPGAgent.team_class = MADDPGTeam
 
 
-def create_maddpg_agents(
-    state_dim: int,
-    action_dim: int,
-    num_agents: int,
-    config: dict[str, Any] | None = None,
-    device: str | torch.device | None = None,
-    devices: Sequence[str | torch.device] | None = None,
-) -> MADDPGTeam:
+def create_maddpg_agents(state_dim, action_dim, num_agents, config=None, device=None, devices=None) -> MADDPGTeam:
     """Create a team of MADDPG agents: `MADDPGTeam(...)`, whose `AgentTeam` says what the arguments are."""
     return MADDPGTeam(state_dim, action_dim, num_agents, config, device, devices)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -418,13 +418,6 @@ def _rows(rollout: RolloutBatch, rows: Tensor) -> RolloutBatch:
     return dataclasses.replace(rollout, **picked)
 
 
-def create_mappo_agents(
-    state_dim: int,
-    action_dim: int,
-    num_agents: int,
-    config: dict[str, Any] | None = None,
-    device: str | torch.device | None = None,
-    devices: Sequence[str | torch.device] | None = None,
-) -> MAPPOTeam:
+def create_mappo_agents(state_dim, action_dim, num_agents, config=None, device=None, devices=None) -> MAPPOTeam:
     """Create a team of MAPPO agents: `MAPPOTeam(...)`, whose `AgentTeam` says what the arguments are."""
     return MAPPOTeam(state_dim, action_dim, num_agents, config, device, devices)

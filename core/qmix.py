@@ -16,9 +16,8 @@ L choices a head, K = N * D utilities that are mixed, M mixing width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ from core.base_agent import AgentTeam, BaseAgent, TeamConfig
 from core.networks import StackedMLP
 from core.replay_buffer import Batch, ReplayBuffer
 from core.team.config import Count, Levels, Positive, Whole
-from core.team.memory import StackedGRU, add_memory, recall, remember
+from core.team.memory import StackedGRU, add_memory, recall, remember, sample_sequences
 from core.team.spread import make_stack
 from core.utils import mask_logits, masked_mean
 
@@ -216,7 +215,7 @@ class QMIXTeam(AgentTeam):
         c = self.config
         if batch is None and c.recurrent:
             count = math.ceil(c.batch_size / c.sequence_length)
-            batch = self.experience().sample_sequences(count, c.sequence_length, self.generator, c.gamma)
+            batch = sample_sequences(self.experience(), count, c.sequence_length, self.generator, c.gamma)
         elif batch is None:
             batch = self.experience().sample(c.batch_size, self.generator, c.gamma, c.n_steps)
         loss = self.loss(batch)
@@ -266,13 +265,6 @@ class QMIXTeam(AgentTeam):
 QMIXAgent.team_class = QMIXTeam
 
 
-def create_qmix_agents(
-    state_dim: int,
-    action_dim: int,
-    num_agents: int,
-    config: dict[str, Any] | None = None,
-    device: str | torch.device | None = None,
-    devices: Sequence[str | torch.device] | None = None,
-) -> QMIXTeam:
+def create_qmix_agents(state_dim, action_dim, num_agents, config=None, device=None, devices=None) -> QMIXTeam:
     """Create a team of QMIX agents: `QMIXTeam(...)`, whose `AgentTeam` says what the arguments are."""
     return QMIXTeam(state_dim, action_dim, num_agents, config, device, devices)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from core.base_agent import Transition
-from core.team.spread import refuse_too_large
+from core.team.checks import refuse_too_large
 
 
 @dataclass
@@ -151,7 +151,7 @@ class ReplayBuffer(_Rows):
             rewards = rewards + torch.where(on[:, None], discounts * f["rewards"][following], 0.0)
             discounts = torch.where(on[:, None], discounts * gamma, discounts)
             last = torch.where(on, following, last)
-        return self._batch(rows, last, rewards=rewards, discounts=discounts, pairs=pairs)
+        return self.gather(rows, last, rewards=rewards, discounts=discounts, pairs=pairs)
 
     def _drawable(self, pairs: bool) -> Tensor | None:
         """The rows to draw from, or the first rows of the pairs; None: all."""
@@ -164,22 +164,8 @@ class ReplayBuffer(_Rows):
         active = self.fields["active"].any(dim=1)
         return first[active[first] & active[first + 1]]
 
-    def sample_sequences(self, count: int, steps: int, generator: torch.Generator, gamma: float = 0.99) -> Batch:
-        """Draw `count` sequences of T = `steps` steps, or of all there are, each of one environment.
-
-        Rows are (T, count) in order. A sequence may run on into the environment's next episode.
-        """
-        steps = min(steps, self.size // self.num_envs)
-        first = torch.randint(
-            self.size - (steps - 1) * self.num_envs, (count,), generator=generator, device=self.device
-        )  # rows after the oldest
-        ahead = self.num_envs * torch.arange(steps, device=self.device)[:, None]
-        rows = ((self.position - self.size + first + ahead) % self.capacity).flatten()
-        discounts = torch.full((len(rows), 1), gamma, dtype=torch.float32, device=self.device)
-        return self._batch(rows, rows, rewards=self.fields["rewards"][rows], discounts=discounts, steps=steps)
-
-    def _batch(self, rows: Tensor, last: Tensor, **values: Any) -> Batch:
-        """What was before `rows`, and what came after `last`. (B,) each."""
+    def gather(self, rows: Tensor, last: Tensor, **values: Any) -> Batch:
+        """A batch of what was before `rows`, and what came after `last`. (B,) each."""
         now = ("observations", "actions", "active", "states", "action_masks", "memories")
         later = ("next_observations", "terminated", "next_states", "next_action_masks")
         picked = {name: self.fields[name][rows] for name in now if name in self.fields}

@@ -22,7 +22,7 @@ from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.training import train
 from core.experiment.vector_env import VectorEnv
 from core.qmix import td_target
-from core.team.memory import StackedGRU, recall
+from core.team.memory import StackedGRU, recall, sample_sequences
 
 each_algorithm = pytest.mark.parametrize("algorithm", ["mappo", "qmix"])
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -187,7 +187,7 @@ def test_a_chunk_begins_with_the_memory_of_acting_and_an_episode_with_none():
 def test_the_loss_of_a_sequence_is_that_of_its_steps_one_by_one(mixer):
     team = recurrent("qmix", mixer=mixer, sequence_length=6)
     played(team, num_envs=1)
-    batch = team.buffer.sample_sequences(1, 6, team.generator, gamma=0.9)
+    batch = sample_sequences(team.buffer, 1, 6, team.generator, gamma=0.9)
     errors = []
     with torch.no_grad():
         for t in range(6):
@@ -213,7 +213,7 @@ def test_the_loss_of_a_sequence_is_that_of_its_steps_one_by_one(mixer):
 def test_sequences_are_consecutive_steps_of_one_environment_also_where_the_buffer_begins_again():
     team = recurrent("qmix", buffer_size=30, batch_size=16)
     told = played(team, steps=14, begins=(0, 5, 9))  # capacity 10 steps of 3 environments: the first 4 are gone
-    batch = team.buffer.sample_sequences(200, 4, team.generator)
+    batch = sample_sequences(team.buffer, 200, 4, team.generator)
     assert batch.steps == 4 and len(batch.rewards) == 800
     age = {tuple(step.rewards[e]): (t, e) for t, step in enumerate(told) for e in range(3)}
     places = np.array([age[tuple(row.tolist())] for row in batch.rewards]).reshape(4, 200, 2)
@@ -232,7 +232,7 @@ def test_learning_moves_the_memory_and_an_agents_own_step_its_own_alone(algorith
         else recurrent(algorithm, share_parameters=share, rollout_length=6)
     )
     played(team)
-    batch = team.prepare() if algorithm == "mappo" else team.buffer.sample_sequences(8, 4, team.generator)
+    batch = team.prepare() if algorithm == "mappo" else sample_sequences(team.buffer, 8, 4, team.generator)
     for name in ("gru_reads", "gru_recalls"):
         before, vectors = members(team, name), networks(team)
         team[0].update(batch)

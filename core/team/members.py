@@ -84,6 +84,8 @@ def _learnt_vectors(team: Any) -> dict[tuple, tuple[StackedMLP, Tensor]]:
 
 def joined(agents: Sequence[Any]) -> Any:
     """The team that a list of agents forms; see `core.base_agent.as_team`."""
+    if not isinstance(agents, Sequence) or not agents or not all(hasattr(agent, "team") for agent in agents):
+        raise ValueError(f"agents: expected a team, or a list of at least one agent, found {agents!r}")
     first = agents[0]
     if all(agent.team is first.team for agent in agents):
         if [agent.index for agent in agents] != list(range(len(first.team))):

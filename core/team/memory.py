@@ -107,3 +107,17 @@ def recall(team: Any, batch: Any, gru: StackedGRU | None) -> Tensor | None:
     stored = batch.memories.transpose(0, 1).unflatten(1, (batch.steps, -1))  # (N, T, B, H)
     kept = stored.any(dim=-1, keepdim=True)
     return gru(inputs.unflatten(1, (batch.steps, -1)), stored[:, 0], kept).flatten(1, 2)
+
+
+def sample_sequences(buffer: Any, count: int, steps: int, generator: torch.Generator, gamma: float = 0.99) -> Any:
+    """Draw `count` sequences of T = `steps` steps, or of all there are, each of one environment, from a `ReplayBuffer`.
+
+    Rows are (T, count) in order. A sequence may run on into the environment's next episode.
+    """
+    steps = min(steps, buffer.size // buffer.num_envs)
+    starts = buffer.size - (steps - 1) * buffer.num_envs
+    first = torch.randint(starts, (count,), generator=generator, device=buffer.device)  # rows after the oldest
+    ahead = buffer.num_envs * torch.arange(steps, device=buffer.device)[:, None]
+    rows = ((buffer.position - buffer.size + first + ahead) % buffer.capacity).flatten()
+    discounts = torch.full((len(rows), 1), gamma, dtype=torch.float32, device=buffer.device)
+    return buffer.gather(rows, rows, rewards=buffer.fields["rewards"][rows], discounts=discounts, steps=steps)

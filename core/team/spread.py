@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from core.networks import StackedMLP
+from core.team.checks import refuse_too_large
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
@@ -35,23 +36,6 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
             "PyTorch can use; take --device cpu, or install a CUDA build of PyTorch"
         )
     return resolved
-
-
-def refuse_too_large(key: str, numbers: int, device: torch.device | str) -> None:
-    """Raise ValueError if so many float32 numbers, which hyper-parameter `key` asks for, do not fit into memory.
-
-    A trial on the CPU costs nothing, since memory is only taken when it is written to.
-    """
-    if torch.device(device).type == "cuda":
-        fits = 4 * numbers <= torch.cuda.get_device_properties(device).total_memory
-    else:
-        try:
-            fits = numbers < 2**60 and torch.empty(numbers, dtype=torch.float32) is not None
-        except RuntimeError:
-            fits = False
-    if not fits:
-        gigabytes = 4 * numbers / 2**30
-        raise ValueError(f"config[{key!r}]: {gigabytes:,.0f} GiB or more do not fit into memory; take a smaller value")
 
 
 class SpreadMLP:

@@ -6,6 +6,7 @@ import copy
 import os
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ class SavedTeam:
     buffer: Any
     missed: list[Counter]
     generator: torch.Generator
+    device: torch.device
 
     def seed(self, seed: int) -> None:
         """Restart the randomness of exploration and of replay sampling."""
@@ -42,6 +44,14 @@ class SavedTeam:
             self.generator.set_state(state.cpu())
         else:
             self.generator.manual_seed(zlib.crc32(state.cpu().numpy().tobytes()))
+
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """Random numbers from 0 to 1, of the team's own generator."""
+        return torch.rand(shape, generator=self.generator, dtype=torch.float32, device=self.device)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """Random numbers of mean 0 and deviation 1, of the team's own generator."""
+        return torch.randn(shape, generator=self.generator, dtype=torch.float32, device=self.device)
 
     def extra_state(self) -> dict[str, Any]:
         """What an algorithm must remember besides networks, optimizers, buffer, counters and randomness."""
