@@ -100,6 +100,12 @@ def deterministic_policy_loss(q: Tensor, logits: Tensor, active: Tensor, logit_p
     return (objective.sum(dim=-1) / active.sum(dim=-1).clamp(min=1.0)).sum()  # (MADDPG-4)
 
 
+def around_the_ring(blocks: Tensor) -> Tensor:
+    """Row i: the blocks of agents i, i + 1, ..., as a window onto two rounds. (B, N, k) -> (B, N, N * k)"""
+    n, k = blocks.shape[1:]
+    return torch.cat([blocks, blocks], dim=1).flatten(1).unfold(1, n * k, k)[:, :n]
+
+
 # --- Agent and team ---------------------------------------------------------------------------------------------------
 
 
@@ -272,9 +278,9 @@ class MADDPGTeam(AgentTeam):
         behind it tells what still differs. Arguments as for `q_values`; -> (N, B, S + N * A + N).
         """
         n, batch = self.num_agents, observations.shape[0]
-        parts = [observations[:, self.places].flatten(2)]  # (B, N, O) -> (B, N, N * O)
+        parts = [around_the_ring(observations)]  # (B, N, O) -> (B, N, N * O)
         if self.config.state_size and self.config.state_per_agent:
-            parts.append(states.view(batch, n, -1)[:, self.places].flatten(2))  # (B, N, state_size)
+            parts.append(around_the_ring(states.view(batch, n, -1)))  # (B, N, state_size)
         elif self.config.state_size:
             parts.append(states.unsqueeze(1).expand(-1, n, -1))
         actions = actions.expand(n, -1, -1, -1)  # (N critics, N agents, B, A)

@@ -212,7 +212,7 @@ class MAPPOTeam(AgentTeam):
         trunk = c.share_parameters and c.centralized  # V(s) has one output an agent
         critic_inputs = self.central_dim if c.centralized else self.input_dim
         critic_sizes = (critic_inputs, *c.hidden_sizes, num_agents if trunk else 1)
-        make = {"generator": self.generator, "devices": self.devices, "activation": torch.tanh}
+        make = {"generator": self.generator, "devices": self.devices, "activation": torch.tanh_}
         self.gru = add_memory(self) if c.recurrent else None
         actor_inputs = self.input_dim + (self.gru.width if c.recurrent else 0)
         self.networks["actor"] = make_stack(members, (actor_inputs, *c.hidden_sizes, outputs), output_gain=0.01, **make)

@@ -27,7 +27,7 @@ class StackedMLP:
         sizes: widths from input to output, such as `(14, 64, 64, 1)`.
         generator: source of the random initial weights.
         output_gain: factor on the last layer's initial weights (0.01 makes a nearly uniform first policy).
-        activation: between layers; the output is linear.
+        activation: between layers, in place, since a product does not need its own result; the output is linear.
         device: where the parameters live.
     """
 
@@ -37,7 +37,7 @@ class StackedMLP:
         sizes: Sequence[int],
         generator: torch.Generator,
         output_gain: float = 1.0,
-        activation: Callable[[Tensor], Tensor] = torch.relu,
+        activation: Callable[[Tensor], Tensor] = torch.relu_,
         device: torch.device | str = "cpu",
     ):
         self.members, self.sizes, self.activation = members, tuple(sizes), activation
