@@ -220,3 +220,24 @@ class OldStyle:
         self.time += 1
         over = self.time == 4
         return [[float(np.random.random())], [0.0]], [float(torch.rand(())), 0.0], [over, over], {}
+
+
+class Drift:
+    """Eight steps in a world of noise that the actions push: observations, so that every moment differs."""
+
+    num_agents, observation_space_size, action_space_size = 2, 3, 2
+
+    def __init__(self, kind: str = "discrete", masked: bool = False):
+        self.discrete_actions = kind == "discrete"
+        if masked:  # agent 0 is free, agent 1 seldom
+            self.action_masks = lambda: np.array([[True, True], [self.time % 3 == 0, True]])
+
+    def reset(self, seed=None):
+        self.random, self.time = np.random.default_rng(seed), 0
+        return self.random.normal(size=(2, 3)).astype(np.float32)
+
+    def step(self, actions):
+        self.time += 1
+        pushed = float(np.sum(actions)) + self.random.normal(size=(2, 3)).astype(np.float32)
+        over = np.full(2, self.time == 8)
+        return pushed, pushed[:, 0], over, {"truncated": over}

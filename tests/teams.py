@@ -1,4 +1,4 @@
-"""Small teams and made-up experience, for the tests of `core`.
+"""Small teams, made-up experience and where it is saved, for the tests of `core`.
 
 Shapes: B batch, E environments, N agents, O observation, A action, S state.
 """
@@ -6,6 +6,7 @@ Shapes: B batch, E environments, N agents, O observation, A action, S state.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,3 +141,24 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     return torch.equal(one, other) if isinstance(one, Tensor) else one == other
+
+
+class Folder:
+    """Where a training saves, as `train` needs it."""
+
+    def __init__(self, path: Path):
+        self.checkpoint = path / "checkpoint.pt"
+
+    def write_progress(self, table):
+        self.progress = table
+
+
+def steady(table):
+    """A history without the one column that is never the same."""
+    assert table.columns[-1] == "seconds"
+    return table.drop(columns="seconds")
+
+
+def without_seed(state):
+    """A state of a team, but for the seed that decided its first weights."""
+    return {**state, "config": {**state["config"], "seed": None}}

@@ -9,11 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from games import Masked, Remember
-from teams import KINDS, make_team, members, networks, random_transition, same, shake
-from test_audit import Drift
-from test_resume import without_seed
-from test_training import Folder, steady
+from games import Drift, Masked, Remember
+from teams import KINDS, Folder, make_team, members, networks, random_transition, same, shake, steady, without_seed
 
 from core.base_agent import as_team
 from core.experiment.deployment.audit import audit_team

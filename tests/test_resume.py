@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from games import ConstantReward, GuessNumber, Leaving, Masked, OldStyle, TwoStepGame
-from teams import ALGORITHMS, make_team, same
-from test_training import Folder, steady
+from teams import ALGORITHMS, Folder, make_team, same, steady, without_seed
 
 from banking.environment import TransactionRoutingEnv
 from core.experiment.runs.checkpoint import load_checkpoint
@@ -56,10 +55,6 @@ def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(algorithm, 
     assert resumed.updates > 0 and len(payload["history"]["values"]) == cut * copies
     assert same(without_seed(resumed.state_dict()), without_seed(whole.state_dict()))
     pd.testing.assert_frame_equal(steady(continued), steady(history), check_exact=True)
-
-
-def without_seed(state):
-    return {**state, "config": {**state["config"], "seed": None}}
 
 
 class ManySaves(Folder):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from games import ConstantReward, GuessNumber, Leaving, Masked, MatrixGame, OldStyle, TwoStepGame
-from teams import make_team, same
+from teams import Folder, make_team, same, steady
 
 from core.base_agent import AgentTeam
 from core.experiment.evaluation import EVALUATION_SEED, evaluate
@@ -41,22 +39,6 @@ class Recorder(AgentTeam):
     def stack(self, name):
         """One field of all that was told, (T, E, N, ...)."""
         return np.stack([getattr(transition, name) for transition in self.told])
-
-
-class Folder:
-    """Where a training saves, as `train` needs it."""
-
-    def __init__(self, path: Path):
-        self.checkpoint = path / "checkpoint.pt"
-
-    def write_progress(self, table):
-        self.progress = table
-
-
-def steady(table):
-    """A history without the one column that is never the same."""
-    assert table.columns[-1] == "seconds"
-    return table.drop(columns="seconds")
 
 
 # --- what is recorded -------------------------------------------------------------------------------------------------
