@@ -21,11 +21,12 @@ from torch import Tensor
 from core.networks import StackedMLP
 from core.team.checks import refuse_observation, refuse_observations, refuse_sizes, refuse_too_large
 from core.team.config import TeamConfig
+from core.team.descent import Descent
 from core.team.members import joined, only_member
 from core.team.memory import StackedGRU, remember_alone
 from core.team.spread import resolve_device
 from core.team.state import SavedTeam
-from core.utils import mean_of, soft_update
+from core.utils import mean_of
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,11 @@ class BaseAgent:
             return self.team.update(batch)
 
 
-class AgentTeam(SavedTeam, Sequence):
+class AgentTeam(SavedTeam, Descent, Sequence):
     """The agents that learn together: a sequence of `BaseAgent`, and the owner of their networks.
 
-    Saving, loading and the state of randomness come from `SavedTeam` in `core/team/state.py`.
+    What no loss needs is in `core/team`: the optimizer step, `descend`, in `descent.py`; saving, loading and randomness
+    in `state.py`.
 
     Subclasses fill `networks` and `optimizers`, and implement `act` and `decide`, `make_buffer` and `update`.
 
@@ -167,9 +169,9 @@ class AgentTeam(SavedTeam, Sequence):
         self.input_dim = self.state_dim + (self.num_agents if self.config.share_parameters else 0)
         self.networks: dict[str, Any] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.trained: dict[str, list[StackedMLP]] = {}  # the stacks that each optimizer moves
         self.gru: StackedGRU | None = None  # recurrent agents only
         self.memory: Tensor | None = None  # (N, E, H), what they remember while they act together
-        self.trained: dict[str, list[StackedMLP]] = {}  # the stacks that each optimizer moves
         self.buffer: Any = None
         self.acting: dict[str, Tensor] = {}  # what the agents alone knew as they explored; stored with the step
         self.environment_steps = 0  # joint steps seen, summed over parallel environments
@@ -298,14 +300,6 @@ class AgentTeam(SavedTeam, Sequence):
         """One learning step on `batch`, or on the team's own experience. Returns losses and gradient norms."""
         raise NotImplementedError
 
-    def set_progress(self, fraction: float) -> None:
-        """Told how much of the training is done (0 to 1): the clock of everything that anneals."""
-        self.progress = fraction
-        if self.config.anneal_learning_rate:
-            for optimizer in self.optimizers.values():
-                for group in optimizer.param_groups:
-                    group["lr"] = group["initial_lr"] * max(0.0, 1.0 - fraction)
-
     @property
     def central_dim(self) -> int:
         """Size S of the centralized input: all observations, then `env.state()` if it is used."""
@@ -327,54 +321,6 @@ class AgentTeam(SavedTeam, Sequence):
         """Move the clocks of steps: by those of one process times the processes that learn together."""
         self.steps += 1
         self.environment_steps += self.processes * int(transition.active.any(axis=1).sum())
-
-    def add_optimizer(self, name: str, networks: Sequence[str], learning_rate: float, eps: float = 1e-8) -> None:
-        """Create the Adam optimizer `name` over the networks of these names."""
-        self.trained[name] = [stack for network in networks for stack in self.networks[network].stacks()]
-        parameters = [stack.flat for stack in self.trained[name]]
-        optimizer = torch.optim.Adam(parameters, lr=learning_rate, eps=eps, fused=True)
-        for group in optimizer.param_groups:
-            group["initial_lr"] = learning_rate
-        self.optimizers[name] = optimizer
-
-    def move_targets(self, tau: float) -> None:
-        """Move every network that is called `..._target` towards its online one by the share `tau`; 1 copies."""
-        for name, target in self.networks.items():
-            if name.endswith("_target"):
-                targets = [stack.flat for stack in target.stacks()]
-                sources = [stack.flat for stack in self.networks[name.removesuffix("_target")].stacks()]
-                soft_update(targets, sources, tau)
-
-    def descend(self, name: str, loss: Tensor, jointly: bool = False) -> float:
-        """Minimise `loss` by one step of optimizer `name`; returns the largest gradient norm before clipping.
-
-        Each member of each stack is clipped by the norm of its own gradient, a memory or a summary apart from the
-        network that reads it; `jointly` clips by one norm over all parameters of the optimizer.
-
-        Raises:
-            FloatingPointError: the gradient is not finite. Nothing has been changed then.
-        """
-        optimizer = self.optimizers[name]
-        for stack in self.trained[name]:
-            stack.flat.grad.zero_()
-        loss.backward()
-        if self.average_hook is not None:
-            self.average_hook([stack.flat.grad for stack in self.trained[name]])
-        norms = [stack.gradient_norms() for stack in self.trained[name]]  # (members,) each
-        if jointly:
-            total = torch.stack([norm.square().sum() for norm in norms]).sum().sqrt()
-            norms = [total.expand_as(norm) for norm in norms]
-        largest = float(torch.cat(norms).max())
-        if not np.isfinite(largest):
-            raise FloatingPointError(
-                f"{type(self).__name__}: the gradient of {name!r} is {largest} at update {self.updates} (loss "
-                f"{float(loss.detach())}); lower learning_rate or reward_scale, or look for huge observations, rewards"
-            )
-        if largest > self.config.max_grad_norm:
-            for stack, norm in zip(self.trained[name], norms, strict=True):
-                stack.scale_gradients((self.config.max_grad_norm / norm).clamp(max=1.0))
-        optimizer.step()
-        return largest
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """The array as a tensor on the team's device."""

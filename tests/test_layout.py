@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ALGORITHMS = {"core.maddpg", "core.mappo", "core.qmix"}
-TEAM = [f"team/{name}" for name in ("checks", "config", "files", "members", "memory", "spread", "state")]
+TEAM = [f"team/{name}" for name in ("checks", "config", "descent", "files", "members", "memory", "spread", "state")]
 LEARNING = ["base_agent", "maddpg", "mappo", "networks", "qmix", "replay_buffer", "utils", *TEAM]
 
 
