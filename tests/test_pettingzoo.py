@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import warnings
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("pettingzoo")
 from games import ConstantReward, GuessNumber, Leaving, Masked, TwoStepGame
@@ -321,6 +323,213 @@ def test_the_three_algorithms_train_with_masks_and_agents_that_finish_early(algo
     team = make_team(algorithm, "discrete", 2, 3, 2)
     history = train(env, team, 10, progress=False)  # the environment itself refuses illegal actions
     assert (history["team_return"] == 2 * 1.0 + 4 * 2.0).all() and team.updates > 0
+
+
+# --- what other environments return -----------------------------------------------------------------------------------
+
+
+class Odd(Toy):
+    """`Toy`, but for what `change(self, outcome)` makes of each step's five dictionaries."""
+
+    def __init__(self, change, **options):
+        super().__init__(**options)
+        self.change = change
+
+    def step(self, actions):
+        return self.change(self, list(super().step(actions)))
+
+
+def replaced(k, value):
+    """Put `value(agent)` for every agent of the k-th dictionary of a step."""
+
+    def change(toy, outcome):
+        outcome[k] = {agent: value(agent) for agent in outcome[k]}
+        return outcome
+
+    return change
+
+
+def put(k, value):
+    def change(toy, outcome):
+        outcome[k] = value
+        return outcome
+
+    return change
+
+
+def revive(toy, outcome):
+    if toy.time == 3:
+        toy.agents.append("zoe")
+    return outcome
+
+
+def no_last_observation(toy, outcome):
+    if toy.time == 4:
+        outcome[0]["adam"] = None
+    return outcome
+
+
+ODD = {
+    "rewards of shape (1,)": (replaced(1, lambda a: np.ones(1)), None),
+    "rewards of torch": (replaced(1, lambda a: torch.ones(1, requires_grad=True)), None),
+    "rewards of integers": (replaced(1, lambda a: 1), None),
+    "observations of lists": (replaced(0, lambda a: [1.0, 1.0]), None),
+    "observations of torch": (replaced(0, lambda a: torch.ones(2, requires_grad=True)), None),
+    "infos of None": (replaced(4, lambda a: None), None),
+    "no infos": (put(4, None), None),
+    "empty infos": (put(4, {}), None),
+    "flags of arrays": (replaced(2, lambda a: np.array([False])), None),
+    "__all__ alone": (put(2, {"__all__": False}), None),
+    "rewards of None": (replaced(1, lambda a: None), r"rewards\['zoe'\]: expected numbers"),
+    "rewards of text": (replaced(1, lambda a: "1"), r"rewards\['zoe'\]: expected numbers"),
+    "rewards under other names": (put(1, {0: 1.0}), "rewards: expected the key 'zoe'.*found the keys 0"),
+    "no rewards": (put(1, {}), "rewards: expected the key 'zoe'.*found the keys none"),
+    "flags under other names": (put(2, {"a": False}), "terminations: expected the key 'zoe' or '__all__'.*'a'"),
+    "no flags": (put(3, {}), "truncations: expected the key 'zoe' or '__all__'"),
+    "flags of 0.5": (replaced(2, lambda a: 0.5), r"terminations\['zoe'\]: expected True or False, found 0.5"),
+    "flags of None": (replaced(2, lambda a: None), r"terminations\['zoe'\]: expected numbers"),
+    "a bool for all": (put(3, False), "truncations: expected a dictionary"),
+    "a list of infos": (put(4, [{}, {}]), "infos: expected a dictionary"),
+    "observations of another shape": (replaced(0, lambda a: np.ones(3)), r"observations of 'zoe': .*shape \(2,\)"),
+    "no observations": (put(0, {}), "observations: expected the key 'zoe'"),
+    "cut without a last observation": (no_last_observation, "'adam' is truncated without a last observation"),
+    "the old step": (lambda toy, outcome: outcome[:4], r"step\(\) must return five .* from 1.24 on; found 4 values"),
+    "a stranger": (lambda toy, outcome: toy.agents.append("eve") or outcome, "'eve'.* not among possible_agents"),
+    "one who comes back": (revive, "'zoe'.* came back after their end"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_is_plain_is_read_and_the_rest_is_refused_by_name(case):
+    change, complaint = ODD[case]
+    env = from_parallel_env(Odd(change, ends={"zoe": 2}))
+    if complaint is None:
+        table = evaluate(env, lambda seen: np.zeros(seen.shape[:-1], int), 2)
+        assert len(table) == 2 and np.isfinite(table["team_return"]).all() and (table["length"] == 4).all()
+    else:
+        with pytest.raises(ValueError, match=complaint):
+            evaluate(env, lambda seen: np.zeros(seen.shape[:-1], int), 2)
+
+
+@pytest.mark.parametrize("key", ["obs", "observations", "vector"])
+@pytest.mark.parametrize("mask_key", ["action_mask", "action_masks", "avail_actions"])
+def test_masks_are_found_whatever_the_rest_of_the_observation_is_called(key, mask_key):
+    class Renamed(Toy):
+        def observation_space(self, agent):
+            parts = {key: spaces.Box(-1, 9, (2,), np.float32), mask_key: spaces.MultiBinary(3)}
+            return spaces.Dict(parts | {"clock": spaces.Box(0, 9, (1,), np.float32)})
+
+        def told(self):
+            seen, infos = super().told()
+            clock = np.array([self.time], np.float32)
+            return {a: {key: v, mask_key: self.mask(a, self.time), "clock": clock} for a, v in seen.items()}, infos
+
+        def plain(self, agent):
+            return self.seen[agent]
+
+    penv = Renamed(mask=lambda agent, time: np.arange(3) == time % 3, in_infos=True)
+    env = from_parallel_env(penv)
+    assert env.observation_space_size == 3
+    team = make_team("mappo", state_dim=3, action_dim=3)
+    check_env(env, team)
+    assert (evaluate(env, team, 4)["length"] == 4).all(), "the environment asserts that every action is legal"
+
+
+def test_names_that_are_only_similar_to_a_mask_are_refused():
+    with pytest.raises(ValueError, match="expected one action mask, under one of action_mask,.*found .'actions_mask'"):
+        from_parallel_env(
+            Toy(seen=dict.fromkeys(("zoe", "adam"), spaces.Dict({"actions_mask": spaces.MultiBinary(3)})))
+        )
+
+
+def test_a_mask_that_stays_away_later_is_missed():
+    class Forgets(Toy):
+        def told(self):
+            seen, infos = super().told()
+            return seen, infos if self.time < 2 else {agent: {} for agent in infos}
+
+    with pytest.raises(ValueError, match="evaluation stopped .*, step 2: agent 'zoe' is alive, but .* no action mask"):
+        env = from_parallel_env(Forgets(mask=lambda agent, time: np.ones(3, np.int8), in_infos=True))
+        evaluate(env, lambda seen: np.zeros(seen.shape[:-1], int), 1)
+
+
+def test_images_are_divided_by_255():
+    photo = dict.fromkeys(("zoe", "adam"), spaces.Box(0, 255, (2, 2, 3), np.uint8))
+    env = from_parallel_env(Replies(seen=photo))
+    assert env.reset(seed=0).max() == np.float32(200 / 255) and env.observation_space_size == 12
+
+
+class Replies(Toy):
+    def told(self):
+        seen, infos = super().told()
+        return {agent: np.full(value.shape, 200, np.uint8) for agent, value in seen.items()}, infos
+
+
+LARGEST = np.finfo(np.float32).max
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        spaces.Box(-LARGEST, LARGEST, (1,), np.float32),
+        spaces.Box(-1e30, 1e30, (1,), np.float64),
+        spaces.Box(-65504, 65504, (1,), np.float16),
+        spaces.Box(0, np.inf, (1,), np.float32),
+    ],
+)
+def test_bounds_that_mean_no_bound_are_refused(box):
+    with pytest.raises(ValueError, match="expected a Box with finite bounds"):
+        from_parallel_env(Toy(acts=dict.fromkeys(("zoe", "adam"), box)))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_actions_are_reckoned_in_float64_between_the_bounds(kind):
+    box = spaces.Box(-60000, 60000, (1,), kind)
+    toy = Toy(acts=dict.fromkeys(("zoe", "adam"), box))
+    env = from_parallel_env(toy)
+    env.reset()
+    env.step(np.array([[0.25], [1.0]], np.float32))
+    assert [float(action[0]) for action in toy.taken[0].values()] == pytest.approx([-30000.0, 60000.0], rel=1e-3)
+
+
+def test_other_versions_of_the_api_and_things_that_are_no_environment_are_refused():
+    class OldReset(Toy):
+        def reset(self, seed=None, options=None):
+            return super().reset(seed)[0]
+
+    class NoSeed(Toy):
+        def reset(self):
+            return super().reset()
+
+    for build, complaint in (
+        (OldReset, r"reset\(\) must return two dictionaries.*from 1.24 on"),
+        (lambda: Toy, "expected a ParallelEnv, found type"),
+        (lambda: Toy(names=()), "possible_agents: expected the names of all agents"),
+        (lambda: type("Old", (), {"step": print, "reset": print, "observation_space": {}})(), "observation_space: .*"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            from_parallel_env(build())
+    assert from_parallel_env(NoSeed()).reset(seed=3).shape == (2, 2), "an environment without a seed is taken as it is"
+
+
+def test_our_environments_refuse_actions_that_they_do_not_have():
+    discrete, continuous = to_parallel_env(ConstantReward()), to_parallel_env(GuessNumber())
+    for view, action in ((discrete, 1.5), (discrete, 7), (discrete, -1), (continuous, [np.nan]), (continuous, [2.0])):
+        view.reset(seed=0)
+        with pytest.raises(ValueError, match=r"actions\['agent_0'\]: expected"):
+            view.step({"agent_0": action, "agent_1": action})
+    with pytest.raises(ValueError, match="build one"):
+        to_parallel_env(ConstantReward)
+
+
+def test_our_environments_for_pettingzoo_can_be_pickled():
+    view = to_parallel_env(ConstantReward())
+    view.reset(seed=0)
+    again = pickle.loads(pickle.dumps(view))
+    assert isinstance(again, ParallelEnv) and again.step({"agent_0": 0, "agent_1": 1})[1] == {
+        "agent_0": 1,
+        "agent_1": 1,
+    }
 
 
 # --- here -> PettingZoo -----------------------------------------------------------------------------------------------
