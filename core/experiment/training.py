@@ -26,7 +26,7 @@ from core.experiment.episodes import Episodes
 from core.experiment.runs import distributed as ranks
 from core.experiment.runs.checkpoint import refuse_other_team, save_checkpoint
 from core.experiment.vector_env import as_stacked
-from core.team.files import refuse_non_finite
+from core.team.files import refuse_non_finite, refusing_other_shapes
 
 BLOCK = 1_000_000  # seeds of one training, so episodes at most
 RESERVED = range(800, 1000)  # blocks of the seeds for tuning (900_000_000 + k) and validation (800_000_000 + k)
@@ -218,25 +218,33 @@ def _begin(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any] | None
     if resume is None:
         agents.seed(episode_seeds(seed, ranks.rank(), 1)[0])
     else:
-        expected = _settings(env, seed)
-        if not isinstance(resume, dict) or not {"settings", "agents", "history"} <= resume.keys():
-            raise ValueError(
-                "resume: expected what load_checkpoint returned for a checkpoint of train(), found "
-                f"{sorted(resume) if isinstance(resume, dict) else type(resume).__name__}"
-            )
-        different = [
-            f"{name}: checkpoint {resume['settings'].get(name)}, now {value}"
-            for name, value in expected.items()
-            if resume["settings"].get(name) != value
-        ]
-        if different:
-            raise ValueError(f"resume: the checkpoint is of another training ({'; '.join(different)}); use its values")
-        state = resume["agents"][ranks.rank()]
-        refuse_other_team(state, agents)
-        agents.load_state_dict(state)
-        columns, values = resume["history"]["columns"], resume["history"]["values"].tolist()
-        rows = [dict(zip(columns, row, strict=True)) for row in values]
+        with refusing_other_shapes("the checkpoint"):
+            rows = _continued(agents, env, seed, resume)
     ranks.share_learning(agents)
+    return rows
+
+
+def _continued(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any]) -> list[Row]:
+    """Take the state of `resume`, which must be of this training -> the history so far."""
+    expected = _settings(env, seed)
+    if not isinstance(resume, dict) or not {"settings", "agents", "history"} <= resume.keys():
+        raise ValueError(
+            "resume: expected what load_checkpoint returned for a checkpoint of train(), found "
+            f"{sorted(resume) if isinstance(resume, dict) else type(resume).__name__}"
+        )
+    different = [
+        f"{name}: checkpoint {resume['settings'].get(name)}, now {value}"
+        for name, value in expected.items()
+        if resume["settings"].get(name) != value
+    ]
+    if different:
+        raise ValueError(f"resume: the checkpoint is of another training ({'; '.join(different)}); use its values")
+    state = resume["agents"][ranks.rank()]
+    refuse_other_team(state, agents)
+    agents.load_state_dict(state)
+    columns, values = resume["history"]["columns"], resume["history"]["values"].tolist()
+    rows = [dict(zip(columns, row, strict=True)) for row in values]
+    to_table(rows)  # refuses counts that are none
     return rows
 
 

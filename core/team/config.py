@@ -124,7 +124,7 @@ def converted(value: Any, kind: Any) -> Any:
         return IMPOSSIBLE
     if kind is float:
         return float(value)
-    return int(value) if value == int(value) else IMPOSSIBLE
+    return int(value) if value == int(value) and abs(value) < 2**63 else IMPOSSIBLE
 
 
 def range_of(kind: Any) -> str:

@@ -7,17 +7,20 @@ so that a file from a stranger can be wrong but cannot run code.
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+LARGEST_JSON = 2**24  # bytes
 
 
 def write_file(path: str | os.PathLike, content: bytes) -> None:
@@ -63,8 +66,7 @@ def read_tensors(path: str | os.PathLike) -> Any:
         ValueError: it is damaged, no regular file, or holds something else; the sentence says which.
     """
     path = Path(path)
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device never ends
-        raise ValueError(f"{path} is no regular file")
+    require_regular(path)
     try:
         _refuse_damaged_archive(path)
         payload = torch.load(path, map_location="cpu", weights_only=True)
@@ -76,6 +78,42 @@ def read_tensors(path: str | os.PathLike) -> Any:
             held = tensor.untyped_storage().nbytes() // tensor.element_size()
             raise ValueError(f"{path} is damaged ({name} claims {tensor.numel()} values and holds {held})")
     return payload
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, too large, no regular file, or holds no object.
+    """
+    path = Path(path)
+    require_regular(path)
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes were found; a configuration has some thousands")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # text of another kind, numbers or nesting without an end
+        raise ValueError(f"{path} is not valid JSON ({error}); correct the file") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected an object, found a {type(content).__name__}")
+    return content
+
+
+def require_regular(path: Path) -> None:
+    """Raise ValueError for what is there and no file: a pipe would be waited for, a device never ends."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} is no regular file")
+
+
+@contextmanager
+def refusing_other_shapes(what: str) -> Iterator[None]:
+    """Inside, a file is taken apart that somebody may have edited: whatever is missing in it becomes a ValueError."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0][:200]
+        raise ValueError(f"{what} does not hold what was saved ({reason}); restore it from a backup") from error
 
 
 def tensors_of(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from core.team.config import TeamConfig
-from core.team.files import read_tensors, refuse_non_finite, write_tensors
+from core.team.files import read_tensors, refuse_non_finite, refusing_other_shapes, tensors_of, write_tensors
 
 
 class SavedTeam:
@@ -129,13 +129,28 @@ class SavedTeam:
             ValueError: the file is damaged, of an earlier version, or holds another algorithm or no team.
         """
         state = read_tensors(path)
+        with refusing_other_shapes(str(path)):
+            return cls._from_state(state, path, device)
+
+    @classmethod
+    def _from_state(cls, state: Any, path: str | os.PathLike, device: str | torch.device | None):
         if not isinstance(state, dict) or state.get("algorithm") != cls.__name__:
             found = f"a {state['algorithm']}" if isinstance(state, dict) and "algorithm" in state else "something else"
             raise ValueError(f"{path}: expected a {cls.__name__} that team.save wrote, found {found}")
         refuse_other_version(state)
+        refuse_oversized(state)
         team = cls(**state["sizes"], config=state["config"], device=device)
         team.load_state_dict(state)
         return team
+
+
+def refuse_oversized(state: dict[str, Any]) -> None:
+    """Raise ValueError if sizes or config ask for more memory than the saved networks can have taken."""
+    held = sum(tensor.numel() for _, tensor in tensors_of(state["networks"]))
+    widths = [value for key, value in state["config"].items() if "width" in key and isinstance(value, int)]
+    asked = [*state["sizes"].values(), *state["config"]["hidden_sizes"], *widths]
+    if any(isinstance(size, bool) or not isinstance(size, int) or size > held for size in asked):
+        raise ValueError(f"sizes {state['sizes']} and widths {asked[3:]} do not go with {held} saved parameters")
 
 
 def refuse_other_version(state: dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ from core.base_agent import AgentTeam
 from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.runs.command import UsageError
 from core.experiment.runs.folders import RunFolder
+from core.team.files import refusing_other_shapes
+from core.team.state import refuse_oversized
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -28,9 +30,13 @@ def trained(run: Path) -> list[tuple[Path, dict[str, Any], ModuleType]]:
     except ValueError as error:
         raise UsageError(str(error)) from None
     files = [path for path in (folder.checkpoint, *sorted(folder.path.glob("seed*/checkpoint.pt"))) if path.exists()]
+    settings = problem_module(str(config.get("problem")), "settings")
+    for name, holds in (("algo", str), ("difficulty", str), ("data", (str, type(None)))):
+        if not isinstance(config.get(name), holds):
+            raise UsageError(f"{folder.path}: config.json has {name} {config.get(name)!r}, which no run has")
     if not files:
         raise UsageError(f"{folder.path} holds no checkpoint.pt yet; let the training reach its first save")
-    return [(path, config, problem_module(str(config.get("problem")), "settings")) for path in files]
+    return [(path, config, settings) for path in files]
 
 
 def problem_module(problem: str, name: str) -> ModuleType:
@@ -52,11 +58,16 @@ def problem_module(problem: str, name: str) -> ModuleType:
 
 def load_team(path: Path, config: dict[str, Any], settings: ModuleType) -> AgentTeam:
     """The team of a checkpoint, without its experience. Raises ValueError for one that the problem cannot have made."""
-    state = load_checkpoint(path)["agents"][0]
+    with refusing_other_shapes(str(path)):
+        return _team_of(load_checkpoint(path)["agents"][0], config, settings)
+
+
+def _team_of(state: dict[str, Any], config: dict[str, Any], settings: ModuleType) -> AgentTeam:
     setting = settings.SETTINGS.get(config.get("algo"))
     if setting is None:
         known = ", ".join(settings.SETTINGS)
         raise ValueError(f"config.json names the algorithm {config.get('algo')!r}; {settings.__name__} knows {known}")
+    refuse_oversized(state)
     team = setting.create_agents(**state["sizes"], config=state["config"])
     team.load_state_dict({**state, "buffer": None})
     return team

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from core.team.files import require_regular
+
 SHOWN = 10  # bad lines told in full
 YEARS = (1970, 2100)  # a year outside is a typing error
 TIME = (
@@ -76,6 +78,8 @@ def read_csv(path: str | Path, required: Sequence[str], optional: Sequence[str] 
     import pandas as pd
 
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        require_regular(path)
     _require_text(path)
     wanted, complaints = [*required, *optional], Complaints(path)
     with open(path, encoding="utf-8-sig", newline="") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from types import TracebackType
@@ -64,7 +65,7 @@ class Command:
         if code is None:
             return False
         self.exit_code = code
-        print(f"{self.name}: {error}", file=sys.stderr)
+        print(f"{self.name}: {_sentence(error)}", file=sys.stderr)
         return True
 
     def _code(self, error: BaseException | None) -> int | None:
@@ -74,9 +75,23 @@ class Command:
             return 1 if self._working else 2
         if isinstance(error, (RunError, OSError, FloatingPointError, MemoryError)):
             return 1
-        if isinstance(error, RuntimeError) and "allocate" in str(error):  # torch: out of memory, on any device
+        if isinstance(error, RuntimeError) and _is_of_memory(error):
             return 1
         return None
+
+
+def _is_of_memory(error: BaseException | None) -> bool:
+    """Of Python, NumPy or PyTorch, on any device; also sizes that no memory could be counted in."""
+    words = ("allocat", "out of memory", "overflow")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+def _sentence(error: BaseException | None) -> str:
+    if not isinstance(error, (RuntimeError, MemoryError)) or not _is_of_memory(error):
+        return str(error)
+    asked = re.search(r"allocate ([\d.]+ ?\w+)", str(error))
+    size = f"{asked[1]} of memory" if asked else "more memory than there is"
+    return f"{size} cannot be had; lower buffer_size, hidden_sizes, batch_size or --num-envs, which ask for most"
 
 
 def _leave_other_processes() -> None:

@@ -30,8 +30,11 @@ def start(device: str | None = "cpu") -> str:
         The device for this process.
     """
     device = str(device or "cpu")
-    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+    if os.environ.get("WORLD_SIZE", "1") == "1" and "LOCAL_RANK" not in os.environ or dist.is_initialized():
         return device
+    missing = [name for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR") if name not in os.environ]
+    if missing:  # some clusters set it for purposes of their own
+        raise ValueError(f"WORLD_SIZE is set without {', '.join(missing)}: start with torchrun, or unset WORLD_SIZE")
     local, own, gpus = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
     if device == "auto":
         device = "cuda" if gpus else "cpu"

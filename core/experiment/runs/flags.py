@@ -13,6 +13,7 @@ from typing import Any
 
 from core.experiment.runs.command import EXIT_CODES, UsageError
 from core.experiment.runs.settings import Setting
+from core.team.files import read_json
 
 DIFFICULTIES = ("easy", "medium", "hard")
 MAX_EPISODES = 1_000_000  # the seeds of two trainings would overlap beyond
@@ -193,14 +194,11 @@ def read_config(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise UsageError(f"--config {path}: cannot be read ({error.strerror}); name an existing JSON file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"--config {path}: not valid JSON ({error}); correct the file") from None
-    if not isinstance(content, dict):
-        found = type(content).__name__
-        raise UsageError(f'--config {path}: a {found} was found; write one object, {{"learning_rate": 0.001}}')
+    except ValueError as error:
+        raise UsageError(f'--config {error}; write one object, {{"learning_rate": 0.001}}') from None
     # A run's config.json is accepted too: its hyper-parameters are one entry of it.
     return content["hyperparameters"] if isinstance(content.get("hyperparameters"), dict) else content
 
@@ -216,6 +214,6 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--set {setting}: {key} is there twice; give it once")
         try:
             config[key] = json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also a number of more digits than Python reads
             config[key] = text
     return config

@@ -27,7 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from core.team.files import write_file
+from core.team.files import read_json, write_file
 
 try:
     import fcntl
@@ -126,14 +126,11 @@ class RunFolder:
         """The run's config.json. Raises ValueError when it is missing or no JSON object."""
         path = self.path / "config.json"
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
+            return read_json(path)
         except OSError as error:
             raise ValueError(f"{self.path} is no run folder: cannot read its config.json ({error.strerror})") from None
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}; start a new run with the flags of your choice") from None
-        if not isinstance(config, dict):
-            raise ValueError(f"{path} is damaged: expected an object, found a {type(config).__name__}; start a new run")
-        return config
 
     def write_table(self, name: str, table) -> None:
         """Write a pandas table as `<name>.csv`."""

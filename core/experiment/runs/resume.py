@@ -11,9 +11,10 @@ from typing import Any
 
 from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.runs.command import RunError, UsageError
-from core.experiment.runs.flags import DIFFICULTIES, Options
+from core.experiment.runs.flags import DIFFICULTIES, MAX_EPISODES, MAX_EVAL_EPISODES, MAX_SEED, Options
 from core.experiment.runs.folders import RunFolder, provenance
 from core.experiment.runs.settings import Setting
+from core.team.files import refusing_other_shapes
 
 # What config.json holds of the flags. A resumed run takes them from there, unless they are given anew and may be.
 STORED = (
@@ -34,11 +35,12 @@ def reopen(problem: str, settings: Mapping[str, Setting], options: Options, fold
         config = folder.read_config()
         stored = {name: config[name] for name in STORED}
         hyperparameters, env_options, name = config["hyperparameters"], config["env_options"], config["problem"]
-        config["data_sha256"].keys()
+        for name_of_object in ("data_sha256", "hyperparameters", "env_options"):
+            config[name_of_object].keys()
     except KeyError as error:
         raise RunError(f"{folder.path}: config.json has no entry {error}; it is of no run of this version") from None
     except AttributeError:
-        raise RunError(f"{folder.path}: data_sha256 in config.json is no object; start a new run") from None
+        raise RunError(f"{folder.path}: {name_of_object} in config.json is no object; start a new run") from None
     except ValueError as error:
         raise RunError(str(error)) from None
     if name != problem:
@@ -64,15 +66,16 @@ def reopen(problem: str, settings: Mapping[str, Setting], options: Options, fold
 def _refuse_impossible(stored: dict[str, Any], settings: Mapping[str, Setting], folder: RunFolder) -> None:
     """A stored option is held to what its flag would be held to: somebody may have edited the file."""
 
-    def whole(value: Any, low: int) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= low
+    def whole(value: Any, low: int, high: int = MAX_SEED) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
-    possible = {name: whole(stored[name], 1) for name in ("episodes", "num_envs", "eval_episodes", "threads")}
+    largest = {"episodes": MAX_EPISODES, "num_envs": 100_000, "eval_episodes": MAX_EVAL_EPISODES, "threads": 1024}
+    possible = {name: whole(stored[name], 1, high) for name, high in largest.items()}
     possible |= {name: stored[name] is None or whole(stored[name], 0) for name in ("eval_every", "save_every")}
     possible |= {name: isinstance(stored[name], bool) for name in ("curriculum", "validation")}
     seeds = stored["seeds"]
     possible |= {"seed": whole(stored["seed"], 0), "seeds": isinstance(seeds, list) and all(whole(s, 0) for s in seeds)}
-    possible |= {"algo": stored["algo"] in settings, "difficulty": stored["difficulty"] in DIFFICULTIES}
+    possible |= {"algo": stored["algo"] in list(settings), "difficulty": stored["difficulty"] in DIFFICULTIES}
     possible |= {"data": stored["data"] is None or isinstance(stored["data"], str)}
     possible |= {"device": isinstance(stored["device"], str)}
     for name, holds in possible.items():
@@ -103,7 +106,11 @@ def read_checkpoint(folder: RunFolder, episodes: int, say: Any) -> dict[str, Any
         return None
     except ValueError as error:
         raise RunError(str(error)) from None
-    done = len(saved["history"]["values"]) if "history" in saved else 0
+    try:
+        with refusing_other_shapes(str(folder.checkpoint)):
+            done = len(saved["history"]["values"])
+    except ValueError as error:
+        raise RunError(str(error)) from None
     if done > episodes:
         raise UsageError(f"--episodes {episodes}: {folder.path.name} has {done} already; give no less")
     say(f"{folder.path.name}: {done} of {episodes} episodes were done before")

@@ -96,7 +96,10 @@ class Run:
         options, setting = self.options, self.options.setting
         first = curriculum_level(0.0) if options.curriculum else options.difficulty
         copies = distributed.share_of(options.num_envs)
-        env = self.make_env(copies, first, seed=seed, data=options.data, **setting.env)
+        try:
+            env = self.make_env(copies, first, seed=seed, data=options.data, **setting.env)
+        except TypeError as error:  # of an env_options that somebody edited
+            raise ValueError(f"env_options {dict(setting.env)}: {error}") from error
         return env, setting.team(env, {**options.config, "seed": seed}, options.device)
 
     def begin(self, env: Any, agents: AgentTeam, headline: tuple[str, str, str], story: str = "") -> None:
