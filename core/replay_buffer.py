@@ -89,6 +89,9 @@ class _Rows:
         if room != self.capacity:
             raise ValueError(f"{self.key}: expected room for {room} rows as in what was saved, found {self.capacity}")
         self.position, self.size, self.fields = state["position"], state["size"], {}
+        lacking = {"observations", "actions", "rewards", "active"} - set(state["fields"]) if self.size else set()
+        if lacking or any(saved.ndim < 2 or len(saved) != self.size for saved in state["fields"].values()):
+            raise ValueError(f"{self.key}: expected {self.size} rows of every field as in what was saved, found others")
         for name, saved in state["fields"].items():
             self.allocate(name, saved, saved.shape[1:])
             self.fields[name][: self.size] = saved

@@ -99,12 +99,16 @@ class SavedTeam:
                 for stack, tensor in zip(network.stacks(), saved, strict=True):
                     stack.flat.copy_(tensor)
         for name, optimizer in self.optimizers.items():
+            _refuse_other_optimizer(name, state["optimizers"][name], optimizer)
             optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # else it keeps the caller's tensors
         if state["buffer"] is not None:
             self.begin_rollouts(state["buffer"]["num_envs"])
             self.buffer.load_state_dict(state["buffer"])
         for name in self.COUNTERS:
-            setattr(self, name, state["counters"][name])
+            count = state["counters"][name]
+            if isinstance(count, bool) or not isinstance(count, (int, float)) or not 0 <= count < 2**63:
+                raise ValueError(f"counter {name!r}: expected a number from 0, found {count!r}")
+            setattr(self, name, count)
         self.missed = [Counter(missed) for missed in state["missed"]]
         self.load_extra_state(state["extra"])
         self.set_random_state(state["random"])
@@ -144,13 +148,23 @@ class SavedTeam:
         return team
 
 
+def _refuse_other_optimizer(name: str, saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError unless the saved options are the optimizer's own, but for the rate, which anneals."""
+    own = [{**group, "lr": 0.0} for group in optimizer.state_dict()["param_groups"]]
+    found = [{**group, "lr": 0.0 * group["lr"]} for group in saved["param_groups"]]
+    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
+    moments = [m for state in saved["state"].values() for m in (state["exp_avg"].shape, state["exp_avg_sq"].shape)]
+    if own != found or any(moment not in shapes for moment in moments):
+        raise ValueError(f"optimizer {name!r}: expected the options {own} and moments of {shapes}, found others")
+
+
 def refuse_oversized(state: dict[str, Any]) -> None:
     """Raise ValueError if sizes or config ask for more memory than the saved networks can have taken."""
-    held = sum(tensor.numel() for _, tensor in tensors_of(state["networks"]))
+    held = max(10_000, sum(tensor.numel() for _, tensor in tensors_of(state["networks"])))
     widths = [value for key, value in state["config"].items() if "width" in key and isinstance(value, int)]
-    asked = [*state["sizes"].values(), *state["config"]["hidden_sizes"], *widths]
+    asked = [*state["sizes"].values(), *state["config"].get("hidden_sizes", ()), *widths]
     if any(isinstance(size, bool) or not isinstance(size, int) or size > held for size in asked):
-        raise ValueError(f"sizes {state['sizes']} and widths {asked[3:]} do not go with {held} saved parameters")
+        raise ValueError(f"sizes {state['sizes']} and widths {asked[3:]} are more than the saved networks have")
 
 
 def refuse_other_version(state: dict[str, Any]) -> None:
