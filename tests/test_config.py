@@ -40,6 +40,12 @@ def test_an_unknown_key_names_the_closest_known_one(algorithm):
 
 
 @each_algorithm
+def test_an_option_of_earlier_versions_is_refused_as_such(algorithm):
+    with pytest.raises(ValueError, match="the option 'target_noise' was removed, as docs/CHANGELOG.md says"):
+        CREATE[algorithm](4, 2, 3, {"target_noise": 0.0})
+
+
+@each_algorithm
 @pytest.mark.parametrize(
     "wrong",
     [

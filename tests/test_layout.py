@@ -89,6 +89,13 @@ def test_the_workshop_never_looks_back_at_the_school(name):
     assert within_core == within(within_core, "core.team", "core.networks", "core.utils")
 
 
+@pytest.mark.parametrize("algorithm", ["maddpg", "mappo", "qmix"])
+def test_an_algorithm_with_all_it_stands_on_can_be_read_in_an_afternoon(algorithm):
+    path = [algorithm, "base_agent", "networks", "replay_buffer", "utils"]
+    lines = {name: len((ROOT / f"core/{name}.py").read_text(encoding="utf-8").splitlines()) for name in path}
+    assert lines["base_agent"] <= 350 and sum(lines.values()) <= 1250, lines
+
+
 def test_algorithms_never_import_each_other():
     for name in ALGORITHMS:
         path = ROOT / f"{name.replace('.', '/')}.py"

@@ -36,6 +36,16 @@ Share = Annotated[float, Range("0 to 1", lambda value: 0.0 <= value <= 1.0)]
 Widths = tuple[Count, ...]
 
 
+REMOVED = {
+    "twin_critics",
+    "target_noise",
+    "target_kl",
+    "target_update_interval",
+    "actor_learning_rate",
+    "critic_learning_rate",
+}
+
+
 @dataclass
 class TeamConfig:
     """Hyper-parameters that all three algorithms accept, used or not. Each algorithm's config adds its own."""
@@ -71,6 +81,11 @@ class TeamConfig:
         merged = {}
         for key, value in (given or {}).items():
             if key not in kinds:
+                if key in REMOVED:
+                    raise ValueError(
+                        f"config: the option {key!r} was removed, as docs/CHANGELOG.md says; delete it, or go on with "
+                        "the version that wrote it, which the run's config.json names"
+                    )
                 close = difflib.get_close_matches(str(key), kinds, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else "known keys: " + ", ".join(sorted(kinds))
                 raise ValueError(f"config: {cls.__name__} has no key {key!r} (value {value!r}); {hint}")

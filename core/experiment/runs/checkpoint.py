@@ -8,7 +8,6 @@ that a checkpoint from a stranger can be wrong but cannot run code.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
 from contextlib import suppress
@@ -83,7 +82,7 @@ def refuse_other_team(state: dict[str, Any], agents: AgentTeam) -> None:
     expected = {"algorithm": type(agents).__name__, "state_dim": agents.state_dim, "action_dim": agents.action_dim}
     expected |= {"num_agents": agents.num_agents}
     found = {"algorithm": state.get("algorithm"), **state.get("sizes", {})}
-    config = {f"config[{key!r}]": value for key, value in dataclasses.asdict(agents.config).items() if key != "seed"}
+    config = {f"config[{key!r}]": value for key, value in agents.config.as_dict().items() if key != "seed"}
     saved = {f"config[{key!r}]": value for key, value in state.get("config", {}).items() if key != "seed"}
     if found["algorithm"] == expected["algorithm"]:  # of another algorithm, the config says nothing more
         expected, found = expected | config, found | saved
@@ -91,7 +90,7 @@ def refuse_other_team(state: dict[str, Any], agents: AgentTeam) -> None:
     different = [
         f"{name}: checkpoint {found.get(name)}, now {expected.get(name)}"
         for name in names
-        if _comparable(found.get(name)) != _comparable(expected.get(name))
+        if found.get(name) != expected.get(name)
     ]
     if different:
         raise ValueError(f"the checkpoint is of another team ({'; '.join(different)}); build the team that was saved")
@@ -103,7 +102,3 @@ def _fresh(path: Path) -> Path:
 
 def _previous(path: Path) -> Path:
     return path.with_name(f"{path.stem}_previous{path.suffix}")
-
-
-def _comparable(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
