@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from banking.consequences import Played, consequences
 from banking.constants import checked_multiplier, checked_outage, routing_constants
 from banking.metrics import episode_metrics
 from banking.traffic import (
@@ -50,6 +51,8 @@ class TransactionRoutingEnv:
         "urgent" and optionally "service" (service factors, mean 1): one entry a transaction, by step, then by router.
     arrival_multiplier: (T,) factor on the arrival rates. ack_delay_steps: acknowledgements arrive this many steps late.
     outage: (channel number or name, first step, number of steps) in every episode.
+    consequences: hand over `info["consequences"]` at the last step: the cost of every channel for every decision, (T,
+        N, C) or (E, T, N, C), NaN where nothing was pending (consequences.py). For training; no agent observes it.
     constants: any field of `RoutingConstants`. Errors: ValueError naming what is wrong, found and needed.
     """
 
@@ -66,6 +69,7 @@ class TransactionRoutingEnv:
         arrival_multiplier: Sequence[float] | None = None,
         ack_delay_steps: int = 0,
         outage: tuple[int | str, int, int] | None = None,
+        consequences: bool = False,
         **constants,
     ):
         if num_envs is not None and (int(num_envs) != num_envs or num_envs < 1):
@@ -76,7 +80,7 @@ class TransactionRoutingEnv:
             raise ValueError("arrival_multiplier acts on drawn traffic: leave it out, or traffic_source")
         self.num_envs = None if num_envs is None else int(num_envs)
         self.scenario, self.traffic_source, self.ack_delay_steps = scenario, traffic_source, int(ack_delay_steps)
-        self._overrides = constants
+        self._overrides, self._hands_over_consequences = constants, bool(consequences)
         self._entropy = np.random.default_rng(seed)
         self._t: int | None = None  # the step; None until the first reset
         self.set_difficulty(difficulty)
@@ -125,6 +129,7 @@ class TransactionRoutingEnv:
         self._risks = self._reused("_risks", (T, E), np.float64, 0)
         self._refusals = np.zeros(E)
         self._busy = np.zeros((E, C))  # ms of work done
+        self._played = Played.empty(T, E, N, C) if self._hands_over_consequences else None
         self._observed = np.empty((E, N, self.observation_space_size), np.float32)
         hours = 2.0 * np.pi * self.episodes.hours / 24.0  # (E,)
         self._observed[..., -2] = np.sin(hours)[:, None]
@@ -224,6 +229,8 @@ class TransactionRoutingEnv:
 
         rewards = self._rewards(chosen, dispatched, refused, base + wait, risk)
         self._record(t, chosen, dispatched, refused, latency, risk)
+        if self._played is not None:
+            self._played.record(t, self._head, chosen, dispatched, workload_before, risk, _row_sum(self._mass))
         details = {
             "pending": pending_before,
             "action": chosen,
@@ -251,6 +258,9 @@ class TransactionRoutingEnv:
                 self._pending.sum(axis=1),
             )
             info["episode_metrics"] = metrics if self.num_envs else {name: float(v[0]) for name, v in metrics.items()}
+        if over and self._played is not None:
+            costs = consequences(k, self._played, self.episodes.served)  # (T, E, N, C)
+            info["consequences"] = self._unstacked(np.moveaxis(costs, 1, 0))
         dones = np.full((self._E, self._N), over)
         return self._unstacked(self._observations()), self._unstacked(rewards), self._unstacked(dones), info
 

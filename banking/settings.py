@@ -30,6 +30,20 @@ SETTINGS = {
             "anneal_entropy": True,
             "episodes_per_seed": 2,
         },
+        known=Setting(
+            create_mappo_agents,
+            num_envs=10,
+            env={"own_weight": 0.0, "consequences": True},
+            config={
+                "known_consequences": True,
+                "rollout_length": 600,  # an episode: its consequences are known when it is over
+                "minibatches": 24,
+                "learning_rate": 2.5e-3,
+                "anneal_learning_rate": True,
+                "entropy_coefficient": 0.02,
+                "anneal_entropy": True,
+            },
+        ),
     ),
     "qmix": Setting(
         create_qmix_agents,

@@ -48,6 +48,7 @@ class Transition:
     next_states: np.ndarray | None = None  # (E, S)
     action_masks: np.ndarray | None = None  # (E, N, A) bool, True where an action is legal
     next_action_masks: np.ndarray | None = None  # (E, N, A)
+    consequences: np.ndarray | None = None  # (E, T, N, A) when episodes end: what each action did
 
 
 class BaseAgent:

@@ -51,7 +51,14 @@ class MAPPOConfig(TeamConfig):
     normalize_values: bool = True  # critic learns normalized returns
     normalize_advantages: bool = True  # to mean 0 and deviation 1, once a rollout
     initial_log_std: Number = -0.5  # log deviation of the first Gaussian policy, before the sigmoid
+    known_consequences: bool = False  # advantages from info["consequences"] in place of the critic; discrete actions
     recurrent: bool = False  # a GRU of the last of hidden_sizes: the policy remembers the episode, see begin_episode
+
+    def validate(self) -> None:
+        """Refuse what does not go together."""
+        super().validate()
+        known = self.known_consequences and (self.recurrent or self.action_type == "continuous")
+        self.require("known_consequences", not known, "false beside continuous actions or recurrent policies")
 
 
 # --- Mathematics ------------------------------------------------------------------------------------------------------
@@ -110,6 +117,26 @@ def less_shared_luck(advantages: Tensor, active: Tensor, size: int) -> Tensor:
     count = zeros.index_add(1, group, active)
     shared = torch.where(count > 1, total / count.clamp(min=1.0), 0.0)
     return advantages - shared[:, group]  # (MAPPO-12)
+
+
+def known_advantages(costs: Tensor, actions: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+    """What each action was better by than what the policy would have done instead, all others held as they were.
+
+    The counterfactual baseline of COMA (Foerster et al. 2018, arXiv 1705.08926), with Q known instead of learnt.
+
+    Args:
+        costs: (T, E, N, A) of every action, as `info["consequences"]` says; NaN where there was no choice.
+        actions: (T, E, N) taken.
+        log_probs: (T, E, N, A) of the policy that took them.
+
+    Returns:
+        (T, E, N) advantages, and 1 where there was a choice.
+    """
+    q = -costs.nan_to_num()
+    expected = (log_probs.exp() * q).sum(dim=-1)
+    taken = q.gather(-1, actions.long().unsqueeze(-1)).squeeze(-1)
+    choice = (~costs.isnan().any(dim=-1)).float()
+    return choice * (taken - expected), choice  # (MAPPO-13)
 
 
 def policy_loss(ratio: Tensor, advantages: Tensor, active: Tensor, clip_range: float) -> Tensor:
@@ -206,6 +233,7 @@ class MAPPOTeam(AgentTeam):
     def __init__(self, state_dim, action_dim, num_agents, config=None, device=None, devices=None):
         super().__init__(state_dim, action_dim, num_agents, config, device, devices)
         c = self.config
+        self.known: Tensor | None = None  # (T, E, N, A), costs of the actions of the episodes that have just ended
         # A Gaussian policy has a mean and a log deviation for each action dimension.
         outputs = 2 * action_dim if c.action_type == "continuous" else action_dim
         members = 1 if c.share_parameters else num_agents
@@ -287,6 +315,8 @@ class MAPPOTeam(AgentTeam):
         """Store a step; learn when the rollout is full."""
         if not self.acting:
             raise RuntimeError("MAPPO learns from its own actions: call select_actions(..., training=True) first")
+        if self.config.known_consequences and transition.consequences is not None:
+            self.known = self.tensor(transition.consequences).transpose(0, 1)
         report = super().observe(transition)
         self.acting = {}
         return report
@@ -317,6 +347,8 @@ class MAPPOTeam(AgentTeam):
     def prepare(self) -> RolloutBatch:
         """Turn the stored chunk into a batch of T * E steps with advantages and value targets."""
         c, f = self.config, self.buffer.filled()  # (T, E, ...) each
+        if c.known_consequences:
+            return self.prepare_known(f)
         active, terminated, truncated = f["active"], f["terminated"], f["truncated"]
         outputs, next_outputs = self.rollout_values(f)  # normalized
         values, next_values = self.normalizer.denormalize(outputs), self.normalizer.denormalize(next_outputs)
@@ -337,9 +369,34 @@ class MAPPOTeam(AgentTeam):
         }
         if c.state_size:
             fields["states"] = f["states"]
+        return self.batch_of(f, fields)
+
+    def prepare_known(self, f: dict[str, Tensor]) -> RolloutBatch:
+        """The same of whole episodes whose consequences are known: no critic, and no moment without a choice."""
+        steps = len(f["rewards"])
+        if self.known is None or len(self.known) != steps:
+            found = "none" if self.known is None else f"an episode of {len(self.known)} steps"
+            raise ValueError(
+                f"known_consequences: a rollout of {steps} steps wants info['consequences'] of as many, found {found}; "
+                "set rollout_length to the length of an episode, and let the environment hand them over"
+            )
+        inputs = self.agent_inputs(f["observations"].flatten(0, 1))  # (N, T * E, in)
+        outputs = self.networks["actor"](inputs).transpose(0, 1).view(self.known.shape)  # (T, E, N, A)
+        log_probs = torch.log_softmax(mask_logits(outputs, f.get("action_masks")), dim=-1)
+        advantages, choice = known_advantages(self.known, f["actions"], log_probs)
+        active, self.known = f["active"] * choice, None
+        nothing = torch.zeros_like(active)  # in the critic's place
+        taken = {"observations": f["observations"], "actions": f["actions"], "log_probs": f["log_probs"]}
+        advantages = self.comparable(advantages, active)
+        return self.batch_of(
+            f, {**taken, "advantages": advantages, "returns": nothing, "values": nothing, "active": active}
+        )
+
+    def batch_of(self, f: dict[str, Tensor], fields: dict[str, Tensor]) -> RolloutBatch:
+        """Steps of the rollout `f`, one after the other."""
         fields |= {name: f[name] for name in ("action_masks", "memories") if name in f}
         flat = {name: field.flatten(0, 1) for name, field in fields.items()}  # (T, E, ...) -> (B, ...)
-        return RolloutBatch(**flat, steps=len(active) if c.recurrent else 1)
+        return RolloutBatch(**flat, steps=len(f["active"]) if self.config.recurrent else 1)
 
     def comparable(self, advantages: Tensor, active: Tensor) -> Tensor:
         """Advantages as the policy's loss takes them: without shared luck, of one size. All (T, E, N)."""
@@ -381,10 +438,11 @@ class MAPPOTeam(AgentTeam):
         outputs = self.networks["actor"](inputs).transpose(0, 1)  # (B, N, out)
         log_ratio = self.log_prob(outputs, batch.actions, batch.action_masks) - batch.log_probs
         ratio = log_ratio.exp()  # (MAPPO-3)
-        values = self.values(batch.observations, batch.states)
-        return {
-            "policy_loss": policy_loss(ratio, batch.advantages, active, c.clip_range),
-            "value_loss": value_loss(values, batch.values, batch.returns, active, c.value_clip_range, c.huber_delta),
+        found = {"policy_loss": policy_loss(ratio, batch.advantages, active, c.clip_range)}
+        if not c.known_consequences:
+            values, clip = self.values(batch.observations, batch.states), c.value_clip_range
+            found["value_loss"] = value_loss(values, batch.values, batch.returns, active, clip, c.huber_delta)
+        return found | {
             "entropy": masked_mean(self.entropy(outputs, batch.action_masks), active),
             "kl": masked_mean((ratio - 1.0 - log_ratio).detach(), active),  # unbiased, low variance
         }
@@ -396,7 +454,8 @@ class MAPPOTeam(AgentTeam):
         actor_objective = loss["policy_loss"] - c * loss["entropy"]  # (MAPPO-6)
         report = {name: float(value.detach()) for name, value in loss.items()}
         report["actor_gradient"] = self.descend("actor", actor_objective)
-        report["critic_gradient"] = self.descend("critic", loss["value_loss"])
+        if "value_loss" in loss:
+            report["critic_gradient"] = self.descend("critic", loss["value_loss"])
         self.updates += 1
         return report
 

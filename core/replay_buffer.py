@@ -56,7 +56,8 @@ class _Rows:
 
     def tensors(self, transition: Transition, acting: dict[str, Tensor]) -> dict[str, Tensor]:
         """What a step brings, by name: E rows of each field, and what the agents alone knew as they acted."""
-        arrays = {name: np.ascontiguousarray(array) for name, array in vars(transition).items() if array is not None}
+        kept = {name: array for name, array in vars(transition).items() if name != "consequences"}  # of an episode
+        arrays = {name: np.ascontiguousarray(array) for name, array in kept.items() if array is not None}
         rows = len(arrays["rewards"])
         if rows != self.num_envs:
             raise ValueError(f"transition: expected {self.num_envs} environments, found {rows}; call begin_rollouts")

@@ -48,6 +48,12 @@ def main(argv: list[str] | None = None) -> int:
         # Decentralized execution, on the same unseen episodes: each agent acts on its own observation.
         run.judge_trained(agents, run.seeds[0])
 
+        # The same algorithm and budget, told after each episode what every action did, in place of the critic's guess.
+        if run.has_known_form:
+            env, agents = run.training(run.seeds[0], known=True)
+            run.train(env, agents, run.seeds[0], known=True)
+            run.judge_trained(agents, run.seeds[0], known=True)
+
         results = run.results(SHARES)
         tell(run, results)
         save_tables(run.folder, results)

@@ -92,6 +92,7 @@ class Episodes:
             next_states=self.states,
             action_masks=before[2],
             next_action_masks=self.masks,
+            consequences=self._consequences(info),
         )
         return transition, info
 
@@ -111,6 +112,23 @@ class Episodes:
                 )
             masks = masks | stuck[..., None]  # a copy. Who has finished may have no choice, so that any is as good
         return states, masks
+
+    def _consequences(self, info: dict[str, Any]) -> np.ndarray | None:
+        """What every action of the episodes did, (E, T, N, A), where the environment reckons it. NaN: no choice."""
+        if "consequences" not in info:
+            return None
+        found, (copies, agents) = np.asarray(info["consequences"], dtype=np.float32), self.shape
+        expected = (copies, self.steps, agents, self.env.action_space_size)
+        if found.shape != expected:
+            raise ValueError(
+                f"info['consequences']: expected (environments, steps, agents, actions) {expected}, found "
+                f"{found.shape}; hand it over once, at the step at which all episodes end"
+            )
+        if np.isinf(found).any():
+            raise ValueError(
+                "info['consequences']: an infinite cost was found; give finite costs, NaN without a choice"
+            )
+        return found
 
     def _mention_unearned(self, paid: np.ndarray) -> None:
         """Say that a reward is left out, if it came after its agent's end while others of the episode go on."""

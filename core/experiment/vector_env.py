@@ -18,7 +18,7 @@ import numpy as np
 
 from core.experiment.runs.seeds import global_random_state, seed_everything, set_global_random_state
 
-INFO = ("truncated", "episode_metrics", "details")  # what is read of `info`; other names are free
+INFO = ("truncated", "episode_metrics", "details", "consequences")  # what is read of `info`; other names are free
 # Names that mean the same elsewhere. Passed over in silence, they would change what is learnt.
 MEANT = dict.fromkeys(("TimeLimit.truncated", "truncation", "truncations", "is_truncated", "time_limit"), "truncated")
 # Columns of the tables that train and evaluate return, which a metric of the same name would hide.

@@ -5,7 +5,7 @@
     python tests/benchmarks/comparison.py --tables                         # print the tables from the CSV again
     python tests/benchmarks/comparison.py --publish                        # put them into the documents
 
-Every training is the one of train.py, with its CONFIGS; every policy is judged greedily on the same unseen episodes
+Every training is the one of train.py, with its SETTINGS; every policy is judged greedily on the same unseen episodes
 (seeds from 10,000). A row of docs/results/comparison.csv is one policy and one training seed: means over the episodes.
 What is in the file already is not trained again. `--control` trains with centralized=False: IDDPG, IPPO, IQL.
 """
@@ -44,6 +44,9 @@ COLUMNS = {
 SORTED_BY = {"retail": "total_cost", "banking": "team_return"}
 BASELINE = {"retail": "base-stock, tuned jointly", "banking": "size threshold"}  # gap closed: 0 %
 TO_BEAT = {"retail": "adaptive base-stock, tuned jointly", "banking": "local index"}  # the best that acts locally
+KNOWN = "-known"  # ending of a name: learnt from known consequences (Setting.known)
+WITH_KNOWN = {"retail": [], "banking": ["mappo"]}  # who has that form
+BEST = {"banking": "global index"}  # sees what no router does; the way there from TO_BEAT is a column of its own
 OWN = "-own"  # ending of a control's name: its critic sees the own observation alone
 FRONT_PAGE = {
     "retail": [
@@ -57,6 +60,7 @@ FRONT_PAGE = {
     "banking": [
         "untrained mappo",
         "mappo",
+        "mappo-known",
         "rule: round robin",
         "rule: join shortest queue, own",
         "rule: size threshold",
@@ -106,10 +110,13 @@ def run_all(options: argparse.Namespace) -> None:
         known = known[known["evaluated"] == options.episodes][KEYS]
         done = {tuple(map(str, row)) for row in known.itertuples(index=False)}
     policies = ["rules", *(name + (OWN if options.control else "") for name in options.algorithms)]
+    policies += [] if options.control else [name + KNOWN for name in options.algorithms]
     cells = []
     for difficulty in options.difficulties:
         seeds = options.seeds or SEEDS[difficulty]
         for policy, seed, problem in itertools.product(policies, seeds, options.problems):
+            if policy.endswith(KNOWN) and policy.removesuffix(KNOWN) not in WITH_KNOWN[problem]:
+                continue
             if policy != "rules" or seed == seeds[0]:
                 cells.append((problem, difficulty, policy, str(seed)))
     rules_done = {(p, d) for p, d, policy, _ in done if policy.startswith("rule: ")}
@@ -155,11 +162,11 @@ def run_one(problem_name: str, difficulty: str, policy: str, seed: str, part: Pa
         for name, rule in rules(judge).items():
             judged(f"rule: {name}", rule, -1)
     else:
-        algorithm, own = policy.removesuffix(OWN), policy.endswith(OWN)
-        setting = SETTINGS[algorithm]
+        algorithm, own = policy.removesuffix(OWN).removesuffix(KNOWN), policy.endswith(OWN)
+        setting = SETTINGS[algorithm].known if policy.endswith(KNOWN) else SETTINGS[algorithm]
         env = make_env(setting.num_envs, difficulty, **setting.env)
         team = setting.team(env, {"seed": int(seed), "centralized": not own})
-        if not own:
+        if policy == algorithm:
             judged(f"untrained {algorithm}", team, int(seed), greedy=False)
         started = time.perf_counter()
         history = train(env, team, EPISODES[problem_name], int(seed), progress=False)
@@ -247,8 +254,10 @@ def tables(only: dict[str, list[str]] | None = None) -> str:
         headers = " | ".join(columns.values())
         lines += ["", f"**{problem}, {difficulty}**", ""]
         gaps = f"gap closed, % | beyond {TO_BEAT[problem].split(',')[0]}, %"
+        best = BEST.get(problem)
+        gaps += f" | from there to {best}, %" if best else ""
         lines.append(f"| policy | {headers} | {gaps} | training, s | seeds |")
-        lines.append("|---" * (len(columns) + 5) + "|")
+        lines.append("|---" * (len(columns) + 5 + bool(best)) + "|")
         order = cell.groupby("policy")[SORTED_BY[problem]].mean().sort_values(ascending=problem == "banking").index
         for policy in order:
             if only is not None and policy not in only[problem]:
@@ -258,15 +267,21 @@ def tables(only: dict[str, list[str]] | None = None) -> str:
             for name in columns:
                 spread = f" ± {half_width(rows[name].to_numpy()):.{digits(name)}f}" if len(rows) > 1 else ""
                 texts.append(f"{rows[name].mean():.{digits(name)}f}{spread}")
-            texts += closed(gap, rows[SORTED_BY[problem]].mean(), means.get(TO_BEAT[problem]))
+            value = rows[SORTED_BY[problem]].mean()
+            texts += closed(gap, value, means.get(TO_BEAT[problem]))
+            if best:
+                way = means[best] - means[TO_BEAT[problem]]
+                texts.append(f"{round(100 * (value - means[TO_BEAT[problem]]) / way)}")
             learnt = not policy.startswith("rule: ")
             seconds = f"{rows['training_seconds'].mean():.0f}" if learnt and rows["training_seconds"].any() else ""
-            shown = f"**{policy}**" if learnt else policy.removeprefix("rule: ")
+            name = policy.replace(KNOWN, ", known consequences")
+            shown = f"**{name}**" if learnt else policy.removeprefix("rule: ")
             lines.append(f"| {shown} | " + " | ".join(texts) + f" | {seconds} | {len(rows) if learnt else ''} |")
         if gap is not None:
             by = SORTED_BY[problem]
             value = f"{gap.bound:.{digits(by)}f} ± {gap.half_width:.{digits(by)}f}"
             texts = [value if name == by else "" for name in columns] + closed(gap, gap.bound, means[TO_BEAT[problem]])
+            texts += [""] if best else []
             lines.append(f"| *clairvoyant bound* | {' | '.join(texts)} |  |  |")
     return "\n".join(lines).strip() + "\n"
 

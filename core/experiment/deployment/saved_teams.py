@@ -29,7 +29,7 @@ def trained(run: Path) -> list[tuple[Path, dict[str, Any], ModuleType]]:
         config = folder.read_config()
     except ValueError as error:
         raise UsageError(str(error)) from None
-    files = [path for path in (folder.checkpoint, *sorted(folder.path.glob("seed*/checkpoint.pt"))) if path.exists()]
+    files = [path for path in (folder.checkpoint, *sorted(folder.path.glob("*/checkpoint.pt"))) if path.exists()]
     settings = problem_module(str(config.get("problem")), "settings")
     for name, holds in (("algo", str), ("difficulty", str), ("data", (str, type(None)))):
         if not isinstance(config.get(name), holds):

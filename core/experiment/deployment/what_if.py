@@ -201,7 +201,9 @@ def _open(run: Path, episodes: int) -> tuple[Study, Path]:
         raise UsageError(f"{run} learnt from your own data, and scenarios disturb drawn episodes: give another run")
     problem = config["problem"]
     module, report = problem_module(problem, "scenarios"), problem_module(problem, "report")
-    teams = {_seed(path, config): load_team(path, config, settings) for path, _, _ in found}
+    teams = {
+        _seed(path, config): load_team(path, config, settings) for path, _, _ in found if path.parent.name != "known"
+    }
     difficulty = config.get("difficulty")
     env = settings.make_env(difficulty=difficulty, evaluation=True)
     scenarios = {NONE: Scenario("nothing is disturbed"), **module.scenarios(env)}

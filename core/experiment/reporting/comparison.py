@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.experiment.reporting.tables import AFTER, BEFORE, Gap, Results, gap_lines, policy_table
+from core.experiment.reporting.tables import AFTER, BEFORE, KNOWN, TRAINED, Gap, Results, gap_lines, policy_table
 
 
 def comparison(
@@ -40,5 +40,14 @@ def comparison(
             f"Gap closed: 0 % is {gap.plain}, 100 % the clairvoyant bound, which nobody can beat: "
             f"{gap.bound:.4g} ± {gap.half_width:.2g} (docs/BENCHMARKS.md, section 1).\n"
         ]
-    lines += ["After training (paired on the same episodes, ± half the 95 % interval):"]
-    return "\n".join([*lines, *(f"  {line}" for line in gap_lines(results, rivals, gaps))])
+    if KNOWN in results.policies:
+        lines += [
+            f"{KNOWN.capitalize()}: the same algorithm, episodes and seed, but in training it is\n"
+            "told what every action did and what the others would have done, in place of a learnt critic. Agents see\n"
+            "what they always saw.\n"
+        ]
+    trained = [policy for policy in TRAINED if policy in results.policies]
+    for policy in sorted(trained, key=lambda policy: -results.mean(policy, "team_return")):  # the better one first
+        lines += [f"{policy.capitalize()} (paired on the same episodes, ± half the 95 % interval):"]
+        lines += [f"  {line}" for line in gap_lines(results, rivals, gaps, policy)]
+    return "\n".join(lines)

@@ -16,6 +16,8 @@ import numpy as np
 from core.experiment.evaluation import half_width
 
 BEFORE, AFTER = "before training", "after training"
+KNOWN = "after training, known consequences"  # the same algorithm, but told what each action did; in training alone
+TRAINED = (AFTER, KNOWN)
 KEYS = ("policy", "training_seed", "episode", "seed")
 WINDOW = "window"  # of recorded data: episodes with the same number share periods, those with another hardly do
 BOUND = "clairvoyant bound"
@@ -43,7 +45,7 @@ class Results:
 
     @property
     def baselines(self) -> list[str]:
-        return [policy for policy in self.policies if policy not in (BEFORE, AFTER)]
+        return [policy for policy in self.policies if policy not in (BEFORE, *TRAINED)]
 
     @property
     def metrics(self) -> list[str]:
@@ -107,7 +109,8 @@ class Results:
 
     def ranked(self, metric: str) -> list[str]:
         """Before, after, then the baselines from the worst to the best by a metric of which less is better."""
-        return [BEFORE, AFTER, *sorted(self.baselines, key=lambda policy: -self.mean(policy, metric))]
+        team = [policy for policy in (BEFORE, *TRAINED) if policy in self.policies]
+        return [*team, *sorted(self.baselines, key=lambda policy: -self.mean(policy, metric))]
 
     def curves(self, metric: str):
         """The learning curves of the training seeds, for `plotting.learning_curve`."""
@@ -142,7 +145,7 @@ def policy_table(results: Results, columns: Sequence[tuple[str, str, str]], gap:
     order = sorted(results.policies, key=lambda policy: results.mean(policy, "team_return"))
     rows = [["", *(header for header, _, _ in columns), *(["gap closed, %"] if gap else [])]]
     for policy in order:
-        mark = "> " if policy in (BEFORE, AFTER) else "  "
+        mark = "> " if policy in (BEFORE, *TRAINED) else "  "
         cells = [
             f"{number.format(results.mean(policy, metric))} ± {number.format(results.interval(policy, metric))}"
             for _, metric, number in columns
@@ -199,7 +202,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
 
 
-def gap_lines(results: Results, rivals: Sequence[str], gaps: Sequence[tuple[str, str, str]]) -> list[str]:
+def gap_lines(
+    results: Results, rivals: Sequence[str], gaps: Sequence[tuple[str, str, str]], policy: str = AFTER
+) -> list[str]:
     """Sentences such as "46.1 % ± 2.0 cheaper than before training". No claim where the interval includes zero.
 
     Against the policy before the training, the rivals, and whichever classical rule is best.
@@ -209,7 +214,7 @@ def gap_lines(results: Results, rivals: Sequence[str], gaps: Sequence[tuple[str,
     for rival in dict.fromkeys([BEFORE, *(rival for rival in rivals if rival in results.policies), best]):
         words = []
         for metric, better, worse in gaps:
-            percent, width = results.gap(AFTER, rival, metric)
+            percent, width = results.gap(policy, rival, metric)
             if not abs(percent) > width:
                 words.append(f"not clearly {better} ({percent:+.1f} % ± {width:.1f})")
             else:

@@ -20,7 +20,7 @@ MAX_EPISODES = 1_000_000  # the seeds of two trainings would overlap beyond
 MAX_EVAL_EPISODES = 900_000
 MAX_SEED = 10**9
 MEANINGLESS = {"curriculum": "your data are as hard as they are", "validation": "your newest data are the test"}
-ONLY_TRAIN = ("--seeds", "--num-envs", "--curriculum", "--eval-every", "--validation", "--data")
+ONLY_TRAIN = ("--seeds", "--num-envs", "--curriculum", "--credit", "--eval-every", "--validation", "--data")
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Options:
     num_envs: int | None = None
     difficulty: str = "medium"
     curriculum: bool = False
+    credit: str = "critic"
     device: str = "auto"
     threads: int = 1
     config: dict[str, Any] = field(default_factory=dict)  # from --config and --set
@@ -93,6 +94,11 @@ def parse(
         values["eval_episodes"] = 200 if fast else 1000
     given = {action.dest for action in parser._actions if _was_given(action, argv)}
     options = Options(**values, setting=settings[values["algo"]], given=frozenset(given))
+    if options.credit == "known":
+        if options.setting.known is None:
+            having = ", ".join(name for name, setting in settings.items() if setting.known) or "none"
+            raise UsageError(f"--credit known: {options.algo} has no such form here; those that have: {having}")
+        options.setting = options.setting.known
     if {"seed", "seeds"} <= given:
         found = "--seed and --seeds were both given"
         raise UsageError(f"{found}: --seeds 0 1 2 trains three, --seed 0 one; keep one of them")
@@ -145,6 +151,8 @@ def _parser(
     count("--num-envs", 1, 100_000, f"training episodes that run side by side (default: {sizes})", "E")
     add("--difficulty", "of the environment (default: medium)", choices=DIFFICULTIES, default="medium")
     switch("--curriculum", "train on easy, medium and hard in turn; --difficulty is then that of the evaluation")
+    credit = "critic: a learnt critic says what an action was worth; known: the simulator does (default: critic)"
+    add("--credit", credit, choices=("critic", "known"), default="critic")
     device = "auto, cpu, cuda or cuda:N (default: auto: cuda if there is one)"
     add("--device", device, default="auto", metavar="D")
     threads = "threads of PyTorch; more seldom help networks of this size (default: 1)"

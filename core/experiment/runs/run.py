@@ -15,7 +15,7 @@ from typing import Any
 from core.base_agent import AgentTeam
 from core.experiment.env_check import check_env
 from core.experiment.evaluation import EVALUATION_SEED, VALIDATION_SEED, evaluate, record_episode
-from core.experiment.reporting.tables import AFTER, BEFORE
+from core.experiment.reporting.tables import AFTER, BEFORE, KNOWN
 from core.experiment.runs import distributed
 from core.experiment.runs.command import Command, RunError
 from core.experiment.runs.flags import Options
@@ -91,9 +91,16 @@ class Run:
         """False in all processes but the first, which alone judges, prints and writes."""
         return distributed.is_main()
 
-    def training(self, seed: int) -> tuple[Any, AgentTeam]:
-        """The training environment and the untrained team of one training."""
+    @property
+    def has_known_form(self) -> bool:
+        """The algorithm can also learn from known consequences on this problem (see `Setting.known`)."""
+        return self.options.setting.known is not None
+
+    def training(self, seed: int, known: bool = False) -> tuple[Any, AgentTeam]:
+        """The training environment and the untrained team of one training; `known`: where consequences are known."""
         options, setting = self.options, self.options.setting
+        if known:  # its own hyper-parameters: what the user changed is of the documented form
+            setting, options = setting.known, dataclasses.replace(options, config={})
         first = curriculum_level(0.0) if options.curriculum else options.difficulty
         copies = distributed.share_of(options.num_envs)
         try:
@@ -160,24 +167,25 @@ class Run:
             self._judge(agents, BEFORE, seed, greedy=False)
             self._say_headline(f"before training (seed {seed})")
 
-    def judge_trained(self, agents: AgentTeam, seed: int) -> None:
+    def judge_trained(self, agents: AgentTeam, seed: int, known: bool = False) -> None:
         """The team after its training, greedy; and one of its episodes, step by step."""
         if not self.is_main:
             return
-        self._judge(agents, AFTER, seed)
-        self._say_headline(f"after training (seed {seed}, {self._histories[seed]['seconds'].iloc[-1]:.0f} s)")
+        name = KNOWN if known else AFTER
+        self._judge(agents, name, seed)
+        self._say_headline(f"{name} (seed {seed}, {self._seconds:.0f} s)")
         if not self.steps:
             single = self.make_env(difficulty=self.options.difficulty, data=self.options.data, evaluation=True)
             self.steps = record_episode(single, agents, self.first_seed)
 
-    def train(self, env: Any, agents: AgentTeam, seed: int) -> Any:
-        """Train one team, from its checkpoint if there is one -> history.
+    def train(self, env: Any, agents: AgentTeam, seed: int, known: bool = False) -> Any:
+        """Train one team, from its checkpoint if there is one -> history. `known`: as in `training`.
 
         Raises:
             Interrupted: a signal stopped it; what was done is saved.
             ValueError, FloatingPointError: it cannot go on; what was saved before is left as it is.
         """
-        options, stop, folder = self.options, self.command.stop, self._folder_of(seed)
+        options, stop, folder = self.options, self.command.stop, self._folder_of("known" if known else seed)
         resume = None if options.resume is None else read_checkpoint(folder, options.episodes, self.say)
         every = max(1, options.episodes // 10)
         eval_every = every if options.eval_every is None else options.eval_every
@@ -205,7 +213,9 @@ class Run:
             )
         if stop.requested is not None:
             raise Interrupted(stop.requested, f"{len(history)} of {options.episodes} episodes are saved")
-        self._histories[seed] = history
+        self._seconds = history["seconds"].iloc[-1]
+        if not known:
+            self._histories[seed] = history
         return history
 
     def results(self, weights: Mapping[str, str]) -> Any:
@@ -249,11 +259,11 @@ class Run:
         header, metric, number = self.headline
         self.say(f"{when}: {header} {number.format(self._tables[-1][metric].mean())}")
 
-    def _folder_of(self, seed: int) -> RunFolder:
-        """Where one training saves: the run's folder, or one in it for each of several seeds."""
-        if not self.options.seeds:
+    def _folder_of(self, training: int | str) -> RunFolder:
+        """Where one training saves: the run's folder, or one in it for each of several seeds, and for `known`."""
+        if not self.options.seeds and training != "known":
             return self.folder
-        folder = RunFolder(self.folder.path / f"seed{seed}")
+        folder = RunFolder(self.folder.path / (f"seed{training}" if isinstance(training, int) else training))
         if self.is_main:
             folder.path.mkdir(exist_ok=True)
         return folder
