@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from retail.consequences import Played, consequences
 from retail.constants import DIFFICULTIES, RetailConstants, is_int, resolve
 
 MAX_LOOKAHEAD = 8  # periods of demand drawn beyond the horizon, always, so that a look-ahead cannot show the clock
@@ -63,9 +62,6 @@ class MultiWarehouseEnv:
         supplier_multiplier: what-if, (T,) factors on the supplier's capacity (0: it ships nothing).
         demand_source: callable rng -> (T + 8, N) units that replaces the demand generator, for instance by windows of
             recorded sales; the rest of the episode is drawn as before.
-        consequences: hand over `info["consequences"]` at the end of an episode: what one more of each action would have
-            cost all warehouses together, (T, N, 1) or (E, T, N, 1) (see consequences.py). For training; no agent
-            observes it.
         constants: any field of `RetailConstants`.
 
     Actions are (N, 1) floats in [0, 1], the order as a share of `order_limit`; observations (N, 14) float32, named in
@@ -91,7 +87,6 @@ class MultiWarehouseEnv:
         demand_multiplier: np.ndarray | None = None,
         supplier_multiplier: np.ndarray | None = None,
         demand_source: Callable[[np.random.Generator], np.ndarray] | None = None,
-        consequences: bool = False,
         **constants: Any,
     ) -> None:
         if num_envs is not None and (not is_int(num_envs) or num_envs < 1):
@@ -101,7 +96,7 @@ class MultiWarehouseEnv:
         if seed is not None and (not is_int(seed) or seed < 0):
             raise ValueError(f"seed is {seed!r}: give None or a whole number >= 0")
         self.num_envs, self.state_lookahead = num_envs, int(state_lookahead)
-        self._explicit, self._hands_over_consequences = constants, bool(consequences)
+        self._explicit = constants
         self.set_difficulty(difficulty)
         self._apply_constants(resolve(difficulty, constants))
         self._demand_source = demand_source
@@ -166,7 +161,7 @@ class MultiWarehouseEnv:
         zero = np.zeros(shape)
         self._last = dict(demand=self._average, unmet=zero, received=zero, sent=zero, fill=np.ones((copies, 1)))
         self._history = {name: np.empty((copies, c.horizon, self.num_agents)) for name in _HISTORY}
-        self._period, self._played, self._reactions = 0, [], None
+        self._period = 0
         return self._squeeze(self._observations())
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -204,8 +199,6 @@ class MultiWarehouseEnv:
         # 6. What is still unmet is lost.
         cost = c.stockout_cost * unmet + c.holding_cost * stock
         cost += c.transfer_cost * received + c.return_cost * returned
-        if self._hands_over_consequences:
-            self._played.append(Played(self._on_hand, self._pipeline, self._average, orders, fill, self._reactions))
         # 7. The pipeline moves on, the new order enters it; the demand average follows.
         pipeline = shipped * self._enters  # (slots, E, N)
         pipeline[:-1] += self._pipeline[1:]
@@ -239,8 +232,6 @@ class MultiWarehouseEnv:
         if over:
             metrics = self._episode_metrics()
             info["episode_metrics"] = {k: float(v[0]) if self.num_envs is None else v for k, v in metrics.items()}
-        if over and self._hands_over_consequences:
-            info["consequences"] = self._squeeze(consequences(self, self._played))
         return self._squeeze(self._observations()), self._squeeze(rewards), self._squeeze(dones), info
 
     # ---------------------------------------------------------------------------------------- what is seen
@@ -294,13 +285,6 @@ class MultiWarehouseEnv:
         known = np.concatenate([self._rate[t : t + 1], self._demand[t : t + self.state_lookahead]])  # (1 + H, E, N)
         flat = known.transpose(1, 2, 0).reshape(known.shape[1], -1) / self._scale
         return self._squeeze(flat.astype(np.float32))
-
-    def note_reactions(self, reactions: np.ndarray) -> None:
-        """Before a step: how strongly its actions answer to what was observed, the slopes (N, 1, O) or (E, N, 1, O).
-
-        With them, `info["consequences"]` lets later orders react as these policies would have reacted.
-        """
-        self._reactions = np.asarray(reactions, dtype=float).reshape(-1, self.num_agents, self.observation_space_size)
 
     def episode(self, copy: int = 0) -> Episode:
         """What chance decided for one copy at the last reset."""

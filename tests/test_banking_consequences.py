@@ -8,7 +8,7 @@ import pytest
 from banking.consequences import DISCOUNT, Played, consequences
 from banking.constants import RoutingConstants
 from banking.environment import TransactionRoutingEnv
-from banking.traffic import AMOUNT, HALF_SIZE, SERVICE, WEIGHT
+from banking.traffic import AMOUNT, HALF_SIZE, PRESENT, SERVICE, WEIGHT
 
 STEPS = 300
 
@@ -72,7 +72,7 @@ def test_two_transactions_in_one_channel_by_hand():
     """The second waits for what the first leaves: 14.29 ms of work, less the 10 ms that are done in a step."""
     k, shape = RoutingConstants(), (3, 1, 3)  # (T, E, N)
     heads = np.zeros((*shape, 8))
-    heads[:2, 0, 0, [AMOUNT, SERVICE]] = 100.0, 1.0
+    heads[:2, 0, 0, [PRESENT, AMOUNT, SERVICE]] = 1.0, 100.0, 1.0
     heads[:2, 0, 0, WEIGHT] = 1.6, 0.8
     heads[:2, 0, 0, HALF_SIZE] = 0.5
     sent = heads[..., AMOUNT] > 0

@@ -97,6 +97,7 @@ class VectorEnv:
         rewards = np.zeros(self._done.shape, np.float32)
         truncated = np.zeros(self._done.shape, bool)
         metrics: dict[str, np.ndarray] = {}
+        consequences: list[Any] = []
         for e in np.flatnonzero(~self._over):
             observations, reward, done, info = unpack_step(self._step_apart(e, np.array(actions[e])))  # its own copy
             self._observations[e] = as_array(self._name("observations", e), observations, self._observations.shape[1:])
@@ -108,11 +109,14 @@ class VectorEnv:
             if self._over[e]:
                 for name, value in as_metrics(info, None).items():
                     metrics.setdefault(name, np.full(self.num_envs, np.nan))[e] = value
+                consequences += [info["consequences"]] if "consequences" in info else []
         info = {"truncated": truncated}
         if all(self._details):
             info["details"] = {name: self._stacked_detail(name) for name in self._details[0]}
         if metrics:
             info["episode_metrics"] = metrics
+        if consequences:  # of copies that end together: (T, N, A) each
+            info["consequences"] = np.stack(consequences)
         return self._observations.copy(), rewards, self._done.copy(), info
 
     def _stacked_state(self) -> np.ndarray:
