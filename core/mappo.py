@@ -42,6 +42,7 @@ class MAPPOConfig(TeamConfig):
     epochs: Count = 10  # passes over a rollout; the paper: 5 to 15
     minibatches: Count = 1  # pieces of a pass; the paper: as few as memory allows
     gae_lambda: Share = 0.95  # 1: return minus value; 0: one-step error
+    known_consequences: bool = False  # advantages from info["consequences"] in place of the critic; discrete actions
     episodes_per_seed: Count = 1  # neighbouring copies that meet the same chance; their mean advantage is taken off
     clip_range: Positive = 0.2  # epsilon of the paper: how far the ratio may go
     value_clip_range: NotNegative = 0.2  # the same for the (normalized) value; 0: no clipping
@@ -51,7 +52,6 @@ class MAPPOConfig(TeamConfig):
     normalize_values: bool = True  # critic learns normalized returns
     normalize_advantages: bool = True  # to mean 0 and deviation 1, once a rollout
     initial_log_std: Number = -0.5  # log deviation of the first Gaussian policy, before the sigmoid
-    known_consequences: bool = False  # advantages from info["consequences"] in place of the critic; discrete actions
     recurrent: bool = False  # a GRU of the last of hidden_sizes: the policy remembers the episode, see begin_episode
 
     def validate(self) -> None:

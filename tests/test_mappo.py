@@ -12,9 +12,12 @@ import torch
 from teams import KINDS, make_team, members, networks, random_batch, random_transition, shake, zero_gradients
 from torch import distributions
 
+from core.experiment.training import train
 from core.mappo import (
     ValueNormalizer,
+    create_mappo_agents,
     generalized_advantages,
+    known_advantages,
     less_shared_luck,
     policy_loss,
     squashed_log_prob,
@@ -420,3 +423,67 @@ def test_a_critic_step_and_an_actor_step_are_separate():
     team.descend("critic", team.losses(batch, batch.active)["value_loss"])
     after = networks(team)
     assert torch.equal(before["actor"], after["actor"]) and not torch.equal(before["critic"], after["critic"])
+
+
+# --- known consequences -----------------------------------------------------------------------------------------------
+
+
+class Lights:
+    """Two agents see a light each and should name it; the episode knows what every answer would have cost."""
+
+    num_agents, observation_space_size, action_space_size, discrete_actions = 2, 3, 3, True
+
+    def reset(self, seed=None):
+        self.random, self.costs = np.random.default_rng(seed), []
+        return self.observe()
+
+    def step(self, actions):
+        wrong = 1.0 - np.eye(3)[self.light]  # (N, A)
+        self.costs.append(wrong)
+        rewards = -wrong[np.arange(2), actions]
+        over = len(self.costs) == 5
+        info = {"truncated": over, **({"consequences": np.array(self.costs)} if over else {})}
+        return self.observe(), rewards, np.full(2, over), info
+
+    def observe(self):
+        self.light = self.random.integers(3, size=2)
+        return np.eye(3, dtype=np.float32)[self.light]
+
+
+KNOWING = {"known_consequences": True, "rollout_length": 5, "learning_rate": 0.01, "seed": 0}
+
+
+def test_known_advantages_by_hand():
+    """(MAPPO-13): the action's value less what the policy would have got; nothing where there was no choice."""
+    costs = torch.tensor([[1.0, 3.0, 5.0], [float("nan")] * 3]).view(2, 1, 1, 3)
+    actions = torch.tensor([1, 0]).view(2, 1, 1)
+    log_probs = torch.tensor([0.5, 0.25, 0.25]).log().expand(2, 1, 1, 3)
+    advantages, choice = known_advantages(costs, actions, log_probs)
+    assert advantages.flatten().tolist() == pytest.approx([-3.0 + 0.5 + 0.75 + 1.25, 0.0])
+    assert choice.flatten().tolist() == [1.0, 0.0]
+
+
+def test_any_environment_may_offer_known_consequences():
+    team = create_mappo_agents(3, 3, 2, KNOWING)
+    history = train(Lights(), team, 60, progress=False)
+    assert history["team_return"].iloc[-10:].mean() > -1.0 > history["team_return"].iloc[:3].mean()
+    assert "value_loss" not in history and "policy_loss" in history
+
+
+def test_consequences_of_another_shape_or_length_are_refused():
+    with pytest.raises(ValueError, match="a rollout of 4 steps wants .* of as many, found none"):
+        train(Lights(), create_mappo_agents(3, 3, 2, {**KNOWING, "rollout_length": 4}), 2, progress=False)
+
+    class Short(Lights):
+        def step(self, actions):
+            *rest, info = super().step(actions)
+            return *rest, {name: value[1:] if name == "consequences" else value for name, value in info.items()}
+
+    with pytest.raises(ValueError, match=r"expected \(environments, steps, agents, actions\) \(1, 5, 2, 3\), found"):
+        train(Short(), create_mappo_agents(3, 3, 2, KNOWING), 2, progress=False)
+
+
+@pytest.mark.parametrize("change", [{"action_type": "continuous"}, {"recurrent": True}])
+def test_known_consequences_are_refused_where_they_say_nothing(change):
+    with pytest.raises(ValueError, match="known_consequences.*false beside"):
+        create_mappo_agents(3, 3, 2, {**KNOWING, **change})
