@@ -99,7 +99,9 @@ def test_a_demo_shows_before_and_after_and_fills_its_folder(tmp_path, name, step
     assert str(run) in done.stdout
     expected = ["checkpoint.pt", "config.json", "evaluation.csv", "progress.csv", "summary.csv", f"{steps}.csv"]
     expected += ["before_after.png", "episode.png", "learning_curve.png"]
-    assert sorted(path.name for path in run.iterdir() if "previous" not in path.name) == sorted([*expected, ".lock", *(["known"] if name == "banking" else [])])
+    assert sorted(path.name for path in run.iterdir() if "previous" not in path.name) == sorted(
+        [*expected, ".lock", *(["known"] if name == "banking" else [])]
+    )
 
     evaluation = pd.read_csv(run / "evaluation.csv")
     assert list(evaluation)[:5] == ["policy", "training_seed", "episode", "seed", "team_return"]
