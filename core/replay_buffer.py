@@ -89,6 +89,9 @@ class _Rows:
         room = state["capacity"]
         if room != self.capacity:
             raise ValueError(f"{self.key}: expected room for {room} rows as in what was saved, found {self.capacity}")
+        for name in ("position", "size"):
+            if type(state[name]) is not int or not 0 <= state[name] <= room:
+                raise ValueError(f"{self.key}: expected {name} from 0 to {room}, found {state[name]!r}")
         self.position, self.size, self.fields = state["position"], state["size"], {}
         lacking = {"observations", "actions", "rewards", "active"} - set(state["fields"]) if self.size else set()
         if lacking or any(saved.ndim < 2 or len(saved) != self.size for saved in state["fields"].values()):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from games import ConstantReward, Leaving, Masked, MatrixGame
 from teams import make_team
 
 from core.base_agent import as_team
+from core.experiment import episodes
 from core.experiment.env_check import check_env
 from core.experiment.evaluation import evaluate, record_episode
+from core.experiment.runs.checkpoint import load_checkpoint
+from core.experiment.runs.command import Command
+from core.experiment.runs.folders import RunFolder
 from core.experiment.training import BLOCKS, episode_seeds, train
 from core.experiment.vector_env import VectorEnv
 from retail.environment import MultiWarehouseEnv
@@ -253,3 +259,32 @@ def test_arguments_are_looked_at_before_they_are_used():
 def test_a_stack_of_copies_can_be_pickled():
     again = pickle.loads(pickle.dumps(VectorEnv([MatrixGame] * 2)))
     assert again.reset(seed=0).shape == (2, 2, 1)
+
+
+def test_names_of_others_are_no_formulas_and_no_commands_to_a_terminal(tmp_path, capsys):
+    names = ["=HYPERLINK(1)", "+1", "-1", "@x", "\x1b[2Jgone", "Zürich"]
+    RunFolder(tmp_path).write_table("t", pd.DataFrame({"warehouse": names, "=cost": range(6)}))
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert table["warehouse"].tolist() == ["'=HYPERLINK(1)", "'+1", "'-1", "'@x", "?[2Jgone", "Zürich"]
+    assert table.columns.tolist() == ["warehouse", "'=cost"]
+    with Command("script") as command:
+        raise ValueError("the name \x1b[2J is odd")
+    assert command.exit_code == 2 and capsys.readouterr().err == "script: the name ?[2J is odd\n"
+
+
+def test_a_longer_resumption_says_what_it_does_to_schedules(tmp_path):
+    folder = SimpleNamespace(checkpoint=tmp_path / "checkpoint.pt", write_progress=lambda table: None)
+
+    def team(**config):
+        return make_team("mappo", state_dim=1, **config)
+
+    train(ConstantReward(), team(anneal_learning_rate=True), 10, run=folder, progress=False)
+    saved = load_checkpoint(folder.checkpoint)
+    with pytest.warns(UserWarning, match="20 episodes in all instead of 10: .* from 100% .* to 50%, the .* from 0 to "):
+        train(ConstantReward(), team(anneal_learning_rate=True), 20, resume=saved, progress=False)
+
+
+def test_an_episode_without_an_end_is_mentioned(monkeypatch):
+    monkeypatch.setattr(episodes, "PATIENCE", 0.0)
+    with pytest.warns(UserWarning, match="step 16 and no end: 1 episodes wait for their dones or truncated"):
+        evaluate(ConstantReward(steps=40), still, 1)

@@ -10,6 +10,7 @@ Shapes: E environments, N agents, O observation, A action, S state.
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ import numpy as np
 
 from core.base_agent import Transition
 from core.experiment.vector_env import as_array, as_flags, as_metrics, as_truncated, reset, unpack_step
+
+PATIENCE = 120.0  # seconds after which an episode that goes on is mentioned
 
 
 class Episodes:
@@ -40,6 +43,7 @@ class Episodes:
         self.returns = np.zeros(env.num_envs)  # rewards summed over agents and time
         self.lengths = np.zeros(env.num_envs, int)  # steps
         self.metrics: list[dict[str, float]] = [{} for _ in range(env.num_envs)]
+        self.mention_at = time.monotonic() + PATIENCE
         self.steps = 0  # the one under way counts: a message and `check_env` number steps from 1
         first = reset(env, [int(seed) for seed in seeds])
         self.observations = self._checked("observations of reset()", first, (*self.shape, env.observation_space_size))
@@ -62,6 +66,10 @@ class Episodes:
     def step(self, actions: np.ndarray) -> tuple[Transition, dict[str, Any]]:
         """Take one step with the actions (E, N) or (E, N, A). Returns what happened, and the environment's info."""
         self.steps += 1
+        if self.steps % 16 == 0 and time.monotonic() > self.mention_at:
+            self.mention_at = math.inf  # once
+            found = f"step {self.steps} and no end: {self.running} episodes wait for their dones or truncated"
+            warnings.warn(f"{found}; stop with Ctrl-C if that cannot be", stacklevel=3)
         observations, rewards, dones, info = unpack_step(self.env.step(np.array(actions)))
         before, active, alive = (self.observations, self.states, self.masks), self.active, self.alive
         self.observations = self._checked("observations", observations, before[0].shape)

@@ -104,7 +104,7 @@ def train(
     check_env(env, agents)
     stacked = as_stacked(env)
     ranks.require_multiple(episodes, stacked.num_envs)
-    rows = _begin(agents, stacked, seed, resume)
+    rows = _begin(agents, stacked, seed, resume, episodes)
     started = time.perf_counter() - (rows[-1]["seconds"] if rows else 0.0)
     saved = time.perf_counter()
 
@@ -129,7 +129,7 @@ def train(
             last = stopping or len(rows) >= episodes
             late = save_every > 0 and ranks.any_rank(time.perf_counter() - saved > SAVE_SECONDS)
             if run is not None and (last or late or _due(save_every, done, len(rows), episodes)):
-                _save(run, agents, stacked, seed, rows, last)
+                _save(run, agents, stacked, seed, rows, episodes, last)
                 saved = time.perf_counter()
             if stopping:
                 break
@@ -211,7 +211,7 @@ def _names(rows: Sequence[dict[str, float]]) -> list[str]:
 # --- beginning, saving, checking --------------------------------------------------------------------------------------
 
 
-def _begin(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any] | None) -> list[Row]:
+def _begin(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any] | None, episodes: int) -> list[Row]:
     """Make the team ready: new, or as it was when `resume` was saved. Returns the history so far."""
     agents.begin_rollouts(env.num_envs)
     rows: list[Row] = []
@@ -220,6 +220,7 @@ def _begin(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any] | None
     else:
         with refusing_other_shapes("the checkpoint"):
             rows = _continued(agents, env, seed, resume)
+        _mention_schedules(agents, len(rows), resume.get("total", episodes), episodes)
     ranks.share_learning(agents)
     return rows
 
@@ -248,11 +249,26 @@ def _continued(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any]) -
     return rows
 
 
+def _mention_schedules(agents: AgentTeam, done: int, before: int, now: int) -> None:
+    """Say so if another number of episodes in all moves what anneals, which hangs on the share that is done."""
+    if before == now or not any(value is True for key, value in vars(agents.config).items() if "anneal" in key):
+        return
+    rates = []
+    for total in (before, now):
+        agents.set_progress(min(1.0, done / total))
+        rates.append(max(group["lr"] for optimizer in agents.optimizers.values() for group in optimizer.param_groups))
+    warnings.warn(
+        f"{now} episodes in all instead of {before}: what anneals goes from {done / before:.0%} of its way to "
+        f"{done / now:.0%}, the learning rate from {rates[0]:.3g} to {rates[1]:.3g}",
+        stacklevel=4,
+    )
+
+
 def _settings(env: Any, seed: int) -> dict[str, Any]:
     return {"seed": seed, "num_envs": env.num_envs, "processes": ranks.world_size()}
 
 
-def _save(run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], last: bool) -> None:
+def _save(run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], episodes: int, last: bool) -> None:
     """Write the checkpoint and the history; in a distributed training only the first process writes.
 
     A disk that is full for a while costs no training: only the last save must succeed, and it tries for a minute.
@@ -266,6 +282,7 @@ def _save(run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], las
     values = torch.tensor([[row.get(name, math.nan) for name in columns] for row in rows], dtype=torch.float64)
     history = {"columns": columns, "values": values}
     checkpoint = {"settings": _settings(env, seed), "agents": states, "history": history}
+    checkpoint["total"] = episodes
     for wait in LAST_SAVE_WAITS if last else [None]:
         try:
             save_checkpoint(run.checkpoint, checkpoint)

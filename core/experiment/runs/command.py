@@ -7,6 +7,7 @@ import sys
 import warnings
 from types import TracebackType
 
+from core.experiment.runs.folders import printable
 from core.experiment.runs.side_by_side import stop_with_parent
 from core.experiment.runs.signals import Interrupted, StopSignals
 
@@ -49,7 +50,7 @@ class Command:
         self.stop.__enter__()
         stop_with_parent()
         self._warnings.__enter__()
-        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_: print(f"warning: {printable(str(message))}", file=sys.stderr)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
@@ -65,7 +66,7 @@ class Command:
         if code is None:
             return False
         self.exit_code = code
-        print(f"{self.name}: {_sentence(error)}", file=sys.stderr)
+        print(f"{self.name}: {printable(_sentence(error))}", file=sys.stderr)
         return True
 
     def _code(self, error: BaseException | None) -> int | None:

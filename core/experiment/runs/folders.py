@@ -133,12 +133,26 @@ class RunFolder:
             raise ValueError(f"{path} is damaged: {error}; start a new run with the flags of your choice") from None
 
     def write_table(self, name: str, table) -> None:
-        """Write a pandas table as `<name>.csv`."""
-        write_text(self.path / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+        """Write a pandas table as `<name>.csv`. Names that a spreadsheet would run as a formula get a ' in front."""
+        harmless = table.rename(columns=_no_formula)
+        for column in harmless.select_dtypes(["object", "string"]):
+            harmless[column] = harmless[column].map(_no_formula)
+        write_text(self.path / f"{name}.csv", harmless.to_csv(index=False, lineterminator="\n"))
 
     def write_progress(self, history) -> None:
         """Replace progress.csv by the whole history, a row per training episode."""
         self.write_table("progress", history)
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which names of others may hold and a terminal would obey."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in text)
+
+
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return ("'" if value[:1] in tuple("=+-@\t\r") else "") + printable(value)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ from core.experiment.reporting.tables import AFTER, BEFORE, KNOWN
 from core.experiment.runs import distributed
 from core.experiment.runs.command import Command, RunError
 from core.experiment.runs.flags import Options
-from core.experiment.runs.folders import RunFolder, provenance, require_writable, write_text
+from core.experiment.runs.folders import RunFolder, printable, provenance, require_writable, write_text
 from core.experiment.runs.resume import STORED, fingerprints, read_checkpoint, reopen
 from core.experiment.runs.settings import Setting, curriculum_level
 from core.experiment.runs.signals import Interrupted
@@ -144,7 +144,7 @@ class Run:
         if not self.is_main or self.options.quiet:
             return
         try:
-            print(text, flush=True)
+            print(printable(text), flush=True)
         except OSError:
             self.options = dataclasses.replace(self.options, quiet=True)
 
