@@ -521,12 +521,12 @@ def inject(world: World, kind: str, seed: int, at_most: int | None = None) -> li
     return [(words, call()) for words, call in found]
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Inject every kind of fault and count what is survived.")
     parser.add_argument(
         "--times", type=int, default=10, help="rounds of every kind, each with its own luck (default: 10)"
     )
-    times, lost, total = parser.parse_args().times, 0, 0
+    times, lost, total = parser.parse_args(argv).times, 0, 0
     with tempfile.TemporaryDirectory() as scratch:
         world = World(Path(scratch))
         for kind in KINDS:
