@@ -228,7 +228,7 @@ class MADDPGTeam(AgentTeam):
         """Loss of the actors of all agents marked in `active` (B, N). The critics are left alone."""
         active = batch.active if active is None else active
         logits = self.networks["actor"](self.agent_inputs(batch.observations))  # (N, B, A)
-        pi = self.differentiable_actions(logits, batch.action_masks)  # (N, B, A)
+        pi = self.differentiable_actions(logits, batch.action_masks)  # (N, B, A), where (MADDPG-31) takes the slope
         if self.config.actor_objective == "own":
             # Agent i's critic sees i's new action and the others' stored ones, so loss i moves only agent i.
             stored = self.stored_actions(batch.actions)  # (N, B, A)

@@ -142,7 +142,7 @@ def known_advantages(costs: Tensor, actions: Tensor, log_probs: Tensor) -> tuple
 def policy_loss(ratio: Tensor, advantages: Tensor, active: Tensor, clip_range: float) -> Tensor:
     """The clipped surrogate, to be minimised: the smaller of the two gains counts. All (B, N) -> scalar."""
     clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
-    return masked_mean(-torch.min(ratio * advantages, clipped * advantages), active)  # (MAPPO-4)
+    return masked_mean(-torch.min(ratio * advantages, clipped * advantages), active)  # (MAPPO-4), slope (MAPPO-31)
 
 
 def value_loss(

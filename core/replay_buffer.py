@@ -155,7 +155,7 @@ class ReplayBuffer(_Rows):
         for _ in range(n_steps - 1):
             following = (last + self.num_envs) % self.capacity
             on = ~self._ends(last)  # (B,)
-            rewards = rewards + torch.where(on[:, None], discounts * f["rewards"][following], 0.0)
+            rewards = rewards + torch.where(on[:, None], discounts * f["rewards"][following], 0.0)  # (TEAM-1)
             discounts = torch.where(on[:, None], discounts * gamma, discounts)
             last = torch.where(on, following, last)
         return self.gather(rows, last, rewards=rewards, discounts=discounts, pairs=pairs)

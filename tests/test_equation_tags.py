@@ -4,8 +4,8 @@ On the page an equation is headed by a line such as
 
     **(MADDPG-2)** The critic's target · `td_target` in `core/maddpg.py`
 
-and in the code the tag stands in a comment inside that very function. An equation without a line of code stands in the
-text, not on a line of its own.
+and in the code the tag stands in a comment inside that very function.
+
 """
 
 from __future__ import annotations
