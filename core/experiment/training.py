@@ -220,7 +220,7 @@ def _begin(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any] | None
     else:
         with refusing_other_shapes("the checkpoint"):
             rows = _continued(agents, env, seed, resume)
-        _mention_schedules(agents, len(rows), resume.get("total", episodes), episodes)
+            _mention_schedules(agents, len(rows), resume.get("total", episodes), episodes)
     ranks.share_learning(agents)
     return rows
 
