@@ -12,6 +12,8 @@ from torch import tensor
 from core.maddpg import deterministic_policy_loss, squared_td_error
 from core.maddpg import td_target as maddpg_target
 from core.mappo import generalized_advantages, policy_loss, value_loss
+from core.qmix import MonotonicMixer, QMIXConfig, team_reward
+from core.qmix import td_target as qmix_target
 
 PAGE = (ROOT / "docs" / "MARL_THEORY.md").read_text(encoding="utf-8")
 ANSWERS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -68,6 +70,22 @@ def test_mappo_by_hand():
     assert [*by_hand("mappo").values()] == pytest.approx([*map(float, computed)], abs=5e-4)
     one = torch.ones(1, 1)
     assert value_loss(0.2 * one, 0 * one, one, one, clip_range=0.1, delta=10.0).item() == pytest.approx(0.405)
+
+
+def test_qmix_by_hand():
+    mixer = MonotonicMixer(2, 1, QMIXConfig(mixing_width=1, hypernet_width=1), torch.Generator())
+    constants = (mixer.hyper_w1, [1.0, 0.5]), (mixer.hyper_b1, [-1.0]), (mixer.hyper_w2, [2.0]), (mixer.hyper_v, [0.5])
+    for network, numbers in constants:
+        network.flat.data.zero_()
+        network.layers[-1][1].data.copy_(tensor(numbers))
+    state, q = torch.zeros(1, 1), tensor([[2.0, 1.0]], requires_grad=True)
+    reward = team_reward(tensor([[1.0, 2.0]]), torch.ones(1, 2))
+    following = mixer(tensor([[0.5, 1.0]]), state).detach()
+    y = qmix_target(reward, tensor(0.9), torch.zeros(1), following)
+    loss = (mixer(q, state) - y).square().mean()
+    loss.backward()
+    computed = [mixer(q, state), reward, following, y, loss, *q.grad[0]]
+    assert [*by_hand("qmix").values()] == pytest.approx([*map(float, computed)], abs=5e-4)
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
