@@ -54,12 +54,13 @@ def main(argv: list[str] | None = None) -> int:
             run.train(env, agents, run.seeds[0], known=True)
             run.judge_trained(agents, run.seeds[0], known=True)
 
-        results = run.results(SHARES)
-        tell(run, results)
-        save_tables(run.folder, results)
-        if run.options.plots:
-            draw(run.folder.path, results)
-        run.finish()
+        if run.is_main:  # under torchrun, the first of the processes
+            results = run.results(SHARES)
+            tell(run, results)
+            save_tables(run.folder, results)
+            if run.options.plots:
+                draw(run.folder.path, results)
+            run.finish()
     return command.exit_code
 
 

@@ -49,6 +49,7 @@ class Options:
     plots: bool = True
     data: str | None = None
     fast: bool = False
+    demo: bool = False  # of a demo, which tells the story of one training on drawn episodes
     given: frozenset[str] = frozenset()
 
 
@@ -93,7 +94,8 @@ def parse(
     if values["eval_episodes"] is None:
         values["eval_episodes"] = 200 if fast else 1000
     given = {action.dest for action in parser._actions if _was_given(action, argv)}
-    options = Options(**values, setting=settings[values["algo"]], given=frozenset(given))
+    demo = fast_episodes is not None
+    options = Options(**values, setting=settings[values["algo"]], demo=demo, given=frozenset(given))
     if options.credit == "known":
         if options.setting.known is None:
             having = ", ".join(name for name, setting in settings.items() if setting.known) or "none"

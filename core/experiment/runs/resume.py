@@ -64,6 +64,9 @@ def reopen(problem: str, settings: Mapping[str, Setting], options: Options, fold
             began = f"the run began with {stored[name]!r}" if name in stored else "a resumed run keeps its own"
             raise UsageError(f"{flag} together with --resume: {began}; leave {flag} out, or start a new run")
     _refuse_impossible(stored, settings, folder)
+    for name, what in {"seeds": "trains several seeds", "data": "learns from your own data"}.items():
+        if options.demo and stored[name]:
+            raise UsageError(f"{folder.path} {what}: resume it with {problem}/train.py")
     then, now = config["data_sha256"], fingerprints(stored["data"])
     for path in {**then, **now}:
         if then.get(path) != now.get(path):
