@@ -220,7 +220,7 @@ class TransactionRoutingEnv:
         risk = self._update_risk(chosen, dispatched, age + wait)  # (E,)
 
         served = self.episodes.served[t]
-        workload_after = np.maximum(self._workload - served, 0.0)  # Lindley's recursion
+        workload_after = np.maximum(self._workload - served, 0.0)  # Lindley's recursion (BANKING-1)
         self._busy += self._workload - workload_after
         self._workload = workload_after
         self._work_so_far += served
@@ -329,7 +329,7 @@ class TransactionRoutingEnv:
         risk_mass = mass * self._rho.take(chosen) * 2.0 * self._head[..., HALF_SIZE] * exposure
         self._mass = self._risk_keep * self._mass + mass
         self._risk_mass = self._risk_keep * self._risk_mass + risk_mass
-        self._risk = _row_sum(self._risk_mass) / _row_sum(self._mass)
+        self._risk = _row_sum(self._risk_mass) / _row_sum(self._mass)  # (BANKING-3)
         return self._risk
 
     def _rewards(self, chosen, dispatched, refused, latency_ms, risk) -> np.ndarray:
