@@ -72,11 +72,20 @@ def test_the_printed_line_gives_the_run_that_was_never_stopped(tmp_path, started
 
 
 def test_the_printed_line_of_a_longer_resumption_goes_on_to_the_longer_end(tmp_path):
-    finished(f"python retail/train.py {SHORT} {LEARN} --out {tmp_path}")
-    again = stopped(f"python retail/train.py --resume latest --episodes 24 --out {tmp_path}", tmp_path, after=1)
-    assert json.loads((newest(tmp_path) / "config.json").read_text())["episodes"] == 24
+    out = tmp_path / "a name with spaces"
+    finished(f"python retail/train.py {SHORT} {LEARN} --out '{out}'")
+    again = stopped(f"python retail/train.py --resume latest --episodes 24 --out '{out}'", out, after=1)
+    assert json.loads((newest(out) / "config.json").read_text())["episodes"] == 24
     finished(again)
-    assert len(history(tmp_path)) == 24
+    assert len(history(out)) == 24
+
+
+def test_the_printed_line_of_a_demo_goes_on_with_the_demo(tmp_path):
+    line = f"python retail/demo.py --episodes 24 --eval-episodes 2 --save-every 4 --no-plots {LEARN} --out {tmp_path}"
+    again = stopped(line, tmp_path, after=0)
+    assert again.startswith("python retail/demo.py --resume")
+    finished(again)
+    assert (newest(tmp_path) / "summary.csv").is_file()
 
 
 def test_a_demo_runs_on_several_processes(tmp_path):

@@ -7,6 +7,7 @@ written, gives every policy the same unseen episodes, saves, and goes on after a
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -134,7 +135,7 @@ class Run:
         self.folder = self.folder if self.is_main else RunFolder(path)
         processes = distributed.world_size()
         start = f"torchrun --nproc-per-node={processes}" if processes > 1 else "python"
-        self.command.again = f"continue with: {start} {self.problem}/train.py --resume {self.folder.path}"
+        self.command.again = f"continue with: {start} {self.command.name} --resume {shlex.quote(str(self.folder.path))}"
         self.command.begin_work()
         self.say(story)
         self._introduce(agents)
