@@ -221,6 +221,11 @@ def test_the_users_own_data_is_reported_learnt_from_and_judged_on_its_test_part(
     assert json.loads((folder / "config.json").read_text())["data"] == str(data)
     flags = ["--resume", "--episodes", "6"]
     assert train(name, tmp_path / "out", *flags) == 0
+    constants = tmp_path / "mine.constants.json"
+    constants.write_text("{}")  # it was not there when the run began
+    assert train(name, tmp_path / "out", *flags) == 2
+    assert "mine.constants.json has changed since the run began" in capsys.readouterr().err
+    constants.unlink()
     data.write_text(data.read_text() + "\n")
     assert train(name, tmp_path / "out", *flags) == 2
     assert "has changed since the run began" in capsys.readouterr().err

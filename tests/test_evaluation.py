@@ -14,7 +14,6 @@ from teams import make_team
 from core.experiment.evaluation import (
     evaluate,
     half_width,
-    paired_difference,
     record_episode,
     student_t_quantile,
     summarize,
@@ -206,16 +205,3 @@ def test_over_training_seeds_the_interval_is_that_of_the_seeds():
     assert summary.loc["cost", "half_width"] == pytest.approx(half_width(np.arange(5)), rel=0.02)
     with pytest.raises(ValueError, match="'seeds'"):
         summarize(parts[0], over="seeds")
-
-
-def test_pairs_tell_policies_apart_that_their_own_intervals_do_not():
-    luck = 10 * np.random.default_rng(0).normal(size=200)
-    a = pd.DataFrame({"seed": range(200), "cost": luck + 0.5})
-    b = pd.DataFrame({"seed": range(199, -1, -1), "cost": luck[::-1] + 0.01 * np.arange(200)[::-1] / 200})
-    difference = paired_difference(a, b, "cost")
-    assert difference.mean == pytest.approx(0.495, abs=1e-3) and difference.low > 0.49 and difference.count == 200
-    assert half_width(a["cost"]) > 1.0 > difference.half_width
-    with pytest.raises(ValueError, match="150 seeds in common"):
-        paired_difference(a, b[b["seed"] < 150], "cost")
-    with pytest.raises(ValueError, match="no metric 'price'"):
-        paired_difference(a, b, "price")

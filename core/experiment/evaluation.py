@@ -137,14 +137,6 @@ class Interval(NamedTuple):
     half_width: float
     count: int  # independent samples
 
-    @property
-    def low(self) -> float:
-        return self.mean - self.half_width
-
-    @property
-    def high(self) -> float:
-        return self.mean + self.half_width
-
 
 @functools.cache
 def student_t_quantile(degrees: float, probability: float = 0.975) -> float:
@@ -197,22 +189,3 @@ def summarize(table: Any, over: str | None = None, confidence: float = 0.95):
     if over is not None:
         samples = samples.groupby(table[over]).mean()
     return pd.DataFrame({name: interval(samples[name], confidence)._asdict() for name in samples}).T
-
-
-def paired_difference(table_a: Any, table_b: Any, metric: str = "team_return", confidence: float = 0.95) -> Interval:
-    """Mean and interval of `a - b` over episodes that both met: with common random numbers, far narrower.
-
-    Raises:
-        ValueError: the tables hold different episodes, or lack the metric.
-    """
-    for name, table in (("table_a", table_a), ("table_b", table_b)):
-        if metric not in table:
-            raise ValueError(f"{name} has no metric {metric!r}; it has {', '.join(table.columns)}")
-    a, b = table_a.set_index("seed")[metric], table_b.set_index("seed")[metric]
-    if not a.index.is_unique or not b.index.is_unique or set(a.index) != set(b.index):
-        common = len(set(a.index) & set(b.index))
-        raise ValueError(
-            f"the tables must hold the same episodes once each, found {len(a)} and {len(b)} rows with {common} seeds "
-            "in common; evaluate both policies with the same seed and number of episodes"
-        )
-    return interval((a - b.reindex(a.index)).to_numpy(), confidence)
