@@ -28,10 +28,9 @@ import numpy as np
 
 from banking.constants import DIFFICULTIES, RoutingConstants, routing_constants
 from banking.environment import LATENCY_SCALE, PENDING_SCALE, TransactionRoutingEnv
+from core.experiment.tuning import EVALUATION_SEED, TUNING_SEED, cross_entropy, half_width
 
 TUNED_PATH = Path(__file__).with_name("tuned_baselines.json")
-EVALUATION_SEED = 10_000
-TUNING_SEED = 900_000_000
 Policy = Callable[[np.ndarray], np.ndarray]
 
 
@@ -323,39 +322,39 @@ class TuningPlan:
     candidates: int = 48  # a generation
     episodes: int = 16  # a candidate
     elite_share: float = 0.15  # of the candidates, kept
-    weight: float = 0.7  # of the kept ones in the next distribution
     averaged: int = 10  # last generations whose means are averaged
     seed: int = 0
 
 
-def cross_entropy(rule: type[Rule], difficulty: str, plan: TuningPlan, quiet: bool = False) -> list[float]:
+def tune_rule(rule: type[Rule], env: TransactionRoutingEnv, plan: TuningPlan, quiet: bool = True) -> list[float]:
     """Parameters that maximise the mean team return. All candidates of a generation meet the same episodes (common
-    random numbers), and every generation meets new ones, so that luck is not learnt."""
-    constants = routing_constants(difficulty, None, {})
-    rng = np.random.default_rng(plan.seed)
-    mean, sd = (np.array(x) for x in rule.prior(constants))
-    floor = 0.05 * sd
-    env = TransactionRoutingEnv(plan.candidates * plan.episodes, difficulty)
-    kept = max(2, round(plan.elite_share * plan.candidates))
-    means = []
-    for generation in range(plan.generations):
-        points = mean + sd * rng.standard_normal((plan.candidates, mean.size))  # (P, d)
-        points[0] = mean
+    random numbers), and every generation meets new ones, so that luck is not learnt.
+
+    env: of candidates x episodes copies.
+    """
+    k = env.constants
+    mean, sd = (np.array(values) for values in rule.prior(k))
+
+    def costs(generation: int, points: np.ndarray) -> np.ndarray:
         seeds = TUNING_SEED + generation * plan.episodes + np.arange(plan.episodes)
-        policy = rule(constants, np.repeat(points, plan.episodes, axis=0), seed=plan.seed + generation)
+        policy = rule(k, np.repeat(points, plan.episodes, axis=0), seed=plan.seed + generation)
         returns = play(env, policy, np.tile(seeds, plan.candidates).tolist())["team_return"]
         score = returns.reshape(plan.candidates, plan.episodes).mean(axis=1)  # (P,)
-        elite = points[np.argsort(-score)[:kept]]
-        mean = (1.0 - plan.weight) * mean + plan.weight * elite.mean(axis=0)
-        sd = np.maximum((1.0 - plan.weight) * sd + plan.weight * elite.std(axis=0), floor)
-        means.append(mean)
         if not quiet:
-            print(
-                f"  {rule.__name__:14s} {difficulty:7s} generation {generation + 1:3d} of {plan.generations}: "
-                f"best {score.max():9.1f}, centre {score[0]:9.1f}",
-                flush=True,
-            )
-    return np.round(np.mean(means[-plan.averaged :], axis=0), 6).tolist()
+            print(f"  {rule.__name__:14s} generation {generation + 1:3d} of {plan.generations}: {score.max():9.1f}")
+        return -score
+
+    return cross_entropy(
+        costs,
+        mean,
+        sd,
+        generations=plan.generations,
+        candidates=plan.candidates,
+        kept=max(2, round(plan.elite_share * plan.candidates)),
+        rng=np.random.default_rng(plan.seed),
+        floor=0.05,
+        averaged=plan.averaged,
+    ).tolist()
 
 
 def tune(difficulties: list[str], plan: TuningPlan, path: Path = TUNED_PATH, quiet: bool = False) -> dict:
@@ -363,8 +362,9 @@ def tune(difficulties: list[str], plan: TuningPlan, path: Path = TUNED_PATH, qui
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for difficulty in difficulties:
         started = time.perf_counter()
+        env = TransactionRoutingEnv(plan.candidates * plan.episodes, difficulty)
         rules = {
-            name: {"meaning": rule.meaning, "parameters": cross_entropy(rule, difficulty, plan, quiet)}
+            name: {"meaning": rule.meaning, "parameters": np.round(tune_rule(rule, env, plan, quiet), 6).tolist()}
             for name, rule in TUNED.items()
         }
         print(f"{difficulty}: tuned {len(TUNED)} rules in {time.perf_counter() - started:.0f} s", flush=True)
@@ -395,11 +395,6 @@ COLUMNS = {
     "refusals": ("refused", 1),
     "team_return": ("team reward", 0),
 }
-
-
-def half_width(values: np.ndarray) -> float:
-    """95 % half-width of a mean over episodes (normal law; hundreds of episodes)."""
-    return 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
 
 
 def print_table(difficulty: str, scenario: str | None, episodes: int, seed: int) -> None:

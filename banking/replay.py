@@ -16,23 +16,23 @@ import numpy as np
 
 from banking.baselines import (
     TUNED,
-    TUNING_SEED,
     Always,
     GlobalJoinShortestQueue,
     GreedyCheapest,
     OwnJoinShortestQueue,
     Policy,
     RoundRobin,
-    Rule,
     ShortestExpectedDelay,
+    TuningPlan,
     UniformRandom,
-    play,
+    tune_rule,
 )
 from banking.constants import RoutingConstants
 from banking.environment import TransactionRoutingEnv
 from banking.records import Log, load_log
 from banking.traffic import WORK_GRID
 from core.experiment.reporting.csv_table import duration
+from core.experiment.tuning import TUNING_SEED
 
 TUNING = dict(generations=12, candidates=24, episodes=8)  # of each of four rules: half a minute in all
 CHECKED_EPISODES = 48  # of the simulated latency
@@ -249,25 +249,6 @@ def tuned_on(
 ) -> dict[str, list[float]]:
     """Parameters of the rules, tuned on windows of the training part alone. The same log is tuned on once."""
     env = RecordedRouting(log, False, candidates * episodes, **asdict(constants))
-    return {name: tune_rule(rule, env, generations, candidates) for name, rule in TUNED.items()}
-
-
-def tune_rule(rule: type[Rule], env: RecordedRouting, generations: int, candidates: int) -> list[float]:
-    """A shorter run of the cross-entropy method of baselines.py, on any stacked environment: parameters with the best
-    mean return. Of the few candidates a larger share is kept.
-
-    Each candidate plays num_envs / candidates copies; all meet the same episodes, each generation new ones.
-    """
-    rng, k, episodes = np.random.default_rng(0), env.constants, env.num_envs // candidates
-    mean, sd = (np.array(values) for values in rule.prior(k))
-    floor, kept, means = 0.05 * sd, max(2, round(0.2 * candidates)), []
-    for generation in range(generations):
-        points = mean + sd * rng.standard_normal((candidates, mean.size))  # (P, d)
-        points[0] = mean
-        seeds = TUNING_SEED + generation * episodes + np.arange(episodes)
-        policy = rule(k, np.repeat(points, episodes, axis=0), seed=generation)
-        score = play(env, policy, np.tile(seeds, candidates).tolist())["team_return"].reshape(candidates, -1).mean(1)
-        elite = points[np.argsort(-score)[:kept]]
-        mean, sd = 0.3 * mean + 0.7 * elite.mean(axis=0), np.maximum(0.3 * sd + 0.7 * elite.std(axis=0), floor)
-        means.append(mean)
-    return np.mean(means[-max(1, generations // 3) :], axis=0).tolist()
+    # Of the few candidates a larger share is kept.
+    plan = TuningPlan(generations, candidates, episodes, elite_share=0.2, averaged=max(1, generations // 3))
+    return {name: tune_rule(rule, env, plan) for name, rule in TUNED.items()}

@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from core.experiment.tuning import EVALUATION_SEED, TUNING_SEED, cross_entropy, student_t_quantile  # noqa: E402
 from retail.clairvoyant import clairvoyant_bound  # noqa: E402
 from retail.constants import DIFFICULTIES  # noqa: E402
 from retail.environment import OBSERVATION_NAMES, MultiWarehouseEnv  # noqa: E402
 
 TUNED_FILE = Path(__file__).with_name("tuned_baselines.json")
-TUNING_SEED, EVALUATION_SEED = 900_000_000, 10_000  # first seed of each range; training uses neither
 RULES = {  # key in the file -> name in tables
     "newsvendor": "base-stock, newsvendor",
     "base_stock_alone": "base-stock, tuned alone",
@@ -176,37 +176,6 @@ def newsvendor_levels(env: MultiWarehouseEnv, seed: int = TUNING_SEED) -> np.nda
     return np.array([window.mean() + z * window.std() for window in windows])
 
 
-def cross_entropy(
-    costs: Callable[[dict[str, np.ndarray]], np.ndarray],
-    start: dict[str, np.ndarray],
-    spread: dict[str, np.ndarray],
-    *,
-    population: int,
-    iterations: int,
-    rng: np.random.Generator,
-) -> dict[str, np.ndarray]:
-    """Cross-entropy method (Rubinstein 1999) over non-negative (N,) parameters: sample, keep the best, refit.
-
-    costs(parameters) -> (N,): what each warehouse's parameters are judged by. Entries that are all equal (the team's
-    cost) tune the warehouses jointly; a warehouse's own cost, each one alone but all in the same simulations.
-    """
-    names, elite = list(start), max(4, population // 6)
-    mean = np.stack([np.asarray(start[k], dtype=float) for k in names])  # (K, N)
-    sd = np.stack([np.asarray(spread[k], dtype=float) for k in names])
-    for iteration in range(iterations):
-        samples = np.maximum(mean + sd * rng.standard_normal((population, *mean.shape)), 0.0)  # (P, K, N)
-        samples[0] = mean
-        scores = np.stack([costs(dict(zip(names, sample, strict=True))) for sample in samples])  # (P, N)
-        order = np.argsort(scores, axis=0, kind="stable")[:elite]  # (elite, N)
-        best = np.take_along_axis(samples, order[:, None, :], axis=0)  # (elite, K, N)
-        keep = 0.3  # of the old fit, against fitting the elite's luck
-        mean = keep * mean + (1 - keep) * best.mean(axis=0)
-        # A little extra spread that fades keeps the search from freezing early (Szita and Lorincz 2006).
-        extra = 0.02 * np.stack([np.asarray(spread[k], dtype=float) for k in names]) * (1 - iteration / iterations)
-        sd = keep * sd + (1 - keep) * best.std(axis=0) + extra
-    return dict(zip(names, mean, strict=True))
-
-
 def tune(
     difficulty: str = "medium",
     *,
@@ -227,16 +196,17 @@ def tune(
     apart = dict(constants, supplier_capacity=float(n * limit), lane_limit=0.0)
     alone = MultiWarehouseEnv(difficulty, num_envs=episodes, **apart)
 
-    def judge(env: MultiWarehouseEnv, team: bool) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    def judge(env: MultiWarehouseEnv, team: bool, names: list[str]) -> Callable[[int, np.ndarray], np.ndarray]:
         first = env.reset(TUNING_SEED)
 
-        def costs(parameters: dict[str, np.ndarray]) -> np.ndarray:
+        def cost(sample: np.ndarray) -> np.ndarray:
+            parameters = dict(zip(names, sample, strict=True))
             # A copy of the reset environment meets the same episodes (common random numbers) without drawing them.
             figures = run_policy(copy.deepcopy(env), order_up_to(env, parameters), first)
             own = figures["cost"].mean(axis=0)  # (N,)
             return np.full(n, own.sum()) if team else own
 
-        return costs
+        return lambda _, samples: np.stack([cost(sample) for sample in samples])
 
     level = newsvendor_levels(joint)
     spans = np.broadcast_to(np.asarray(joint.constants.lead_times), (n,)) + 1.0
@@ -250,16 +220,12 @@ def tune(
     }
     found: dict[str, dict[str, np.ndarray]] = {"newsvendor": up_to}
     for key, (env, team, start) in plans.items():
-        spread = {name: 0.5 * values for name, values in start.items()}
-        found[key] = cross_entropy(
-            judge(env, team),
-            start,
-            spread,
-            population=population,
-            iterations=iterations,
-            rng=np.random.default_rng(seed),
-        )
-        report(f"{difficulty}: {RULES[key]}: {judge(joint, True)(found[key])[0]:.2f} on the tuning seeds")
+        names, mean = list(start), np.stack(list(start.values()))  # (K, N)
+        costs, rng = judge(env, team, names), np.random.default_rng(seed)
+        size = {"generations": iterations, "candidates": population, "kept": max(4, population // 6)}
+        best = cross_entropy(costs, mean, 0.5 * mean, **size, rng=rng, lowest=0.0, fading=0.02)
+        found[key] = dict(zip(names, best, strict=True))
+        report(f"{difficulty}: {RULES[key]}: {judge(joint, True, names)(0, best[None])[0, 0]:.2f} on the tuning seeds")
     return {
         key: {name: [round(float(v), 4) for v in values] for name, values in parameters.items()}
         for key, parameters in found.items()
@@ -293,7 +259,8 @@ def evaluation_rows(difficulty: str, episodes: int, bound_episodes: int = 0) -> 
 
 
 def _row(name: str, cost: np.ndarray, unmet: np.ndarray, demand: np.ndarray) -> dict[str, Any]:
-    ratio, width = unmet.sum() / demand.sum(), 1.96 / np.sqrt(len(cost))
+    n = len(cost)
+    ratio, width = unmet.sum() / demand.sum(), student_t_quantile(n - 1) / np.sqrt(n) if n > 1 else np.nan
     return {
         "policy": name,
         "episodes": len(cost),

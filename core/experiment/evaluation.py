@@ -6,7 +6,6 @@ random numbers), and two policies are compared pair by pair: the differences var
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -16,10 +15,9 @@ import numpy as np
 from core.base_agent import AgentTeam, BaseAgent, as_team
 from core.experiment.episodes import Episodes
 from core.experiment.runs.seeds import global_generators_kept
+from core.experiment.tuning import EVALUATION_SEED, half_width
 from core.experiment.vector_env import LARGEST_SEED, as_dictionary, as_stacked
 
-EVALUATION_SEED = 10_000  # of the first episode; training seeds begin at 1_000_000
-VALIDATION_SEED = 800_000_000  # the same, of the episodes that settings are chosen on; tuning begins at 900_000_000
 KEYS = ("episode", "seed")  # columns that are no metric
 
 Policy = AgentTeam | Sequence[BaseAgent] | Callable[[np.ndarray], np.ndarray]
@@ -136,30 +134,6 @@ class Interval(NamedTuple):
     mean: float
     half_width: float
     count: int  # independent samples
-
-
-@functools.cache
-def student_t_quantile(degrees: float, probability: float = 0.975) -> float:
-    """Quantile of Student's t distribution (Student 1908), to 4 digits; `probability` in (0.5, 1).
-
-    With t = sqrt(degrees) tan(angle), the density of the angle is cos(angle)^(degrees - 1): a smooth function on a
-    bounded interval, which is summed up numerically.
-    """
-    if degrees < 1 or not 0.5 < probability < 1.0:
-        raise ValueError(f"expected degrees >= 1 and 0.5 < probability < 1, found {degrees} and {probability}")
-    angle = np.linspace(0.0, min(np.pi / 2, 12.0 / np.sqrt(degrees)), 20_001)  # beyond 12 deviations is nothing
-    density = np.cos(angle) ** (degrees - 1.0)
-    area = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])  # trapezoids
-    return float(np.sqrt(degrees) * np.tan(np.interp(2.0 * probability - 1.0, area / area[-1], angle)))
-
-
-def half_width(samples: Any, confidence: float = 0.95) -> float:
-    """Half the width of the t interval of the mean of independent samples; NaN for fewer than two."""
-    samples = np.asarray(samples, float)
-    if samples.size < 2:
-        return float("nan")
-    quantile = student_t_quantile(samples.size - 1, 0.5 + confidence / 2)
-    return float(quantile * samples.std(ddof=1) / np.sqrt(samples.size))
 
 
 def interval(samples: Any, confidence: float = 0.95) -> Interval:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from contextlib import ExitStack
 from types import TracebackType
 
 from core.experiment.runs.folders import printable
@@ -36,6 +37,7 @@ class Command:
     def __init__(self, name: str):
         self.name, self.exit_code, self.again = name, 0, ""
         self.stop = StopSignals()
+        self.at_exit = ExitStack()  # what is to be let go of, such as the lock of a run
         self._working = False
         self._warnings = warnings.catch_warnings()
 
@@ -56,6 +58,7 @@ class Command:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
         self._warnings.__exit__(None, None, None)
         self.stop.__exit__()
+        self.at_exit.close()
         _leave_other_processes()
         if isinstance(error, Interrupted):
             self.exit_code = 128 + error.number

@@ -94,6 +94,12 @@ class RunFolder:
         file.flush()
         self._lock = file
 
+    def unlock(self) -> None:
+        """Let others work on this run."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     @classmethod
     def find(cls, results: str | Path, which: str = LATEST) -> RunFolder:
         """Open a run by "latest", by its folder name inside `results`, or by its path.

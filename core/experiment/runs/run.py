@@ -64,7 +64,7 @@ class Run:
         if options.resume is not None:
             self.folder = RunFolder.find(options.out, options.resume)
             if distributed.is_main():
-                self.folder.lock()
+                self._lock()
             options = reopen(problem, settings, options, self.folder)
             torch.set_num_threads(options.threads)
         if options.data is not None:  # in full, to be found again by a resumption from elsewhere
@@ -128,7 +128,7 @@ class Run:
         if self.is_main and self.folder is None:
             name = f"s{'-'.join(map(str, options.seeds))}" if options.seeds else options.seed
             self.folder = RunFolder.create(options.out, options.algo, name, self._config(agents))
-            self.folder.lock()
+            self._lock()
         elif self.is_main:  # what was given anew counts for the next resumption too
             self.folder.write_config(self.folder.read_config() | self._stored(agents))
         path = distributed.share(self.folder.path if self.is_main else "")
@@ -268,6 +268,10 @@ class Run:
         if self.is_main:
             folder.path.mkdir(exist_ok=True)
         return folder
+
+    def _lock(self) -> None:
+        self.folder.lock()
+        self.command.at_exit.callback(self.folder.unlock)
 
     def _stored(self, agents: AgentTeam) -> dict[str, Any]:
         return {name: getattr(self.options, name) for name in STORED} | {"device": str(agents.device)}
