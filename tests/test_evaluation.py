@@ -15,9 +15,9 @@ from core.experiment.evaluation import (
     evaluate,
     half_width,
     record_episode,
-    student_t_quantile,
     summarize,
 )
+from core.experiment.tuning import student_t_quantile
 from core.experiment.vector_env import VectorEnv
 from retail.environment import MultiWarehouseEnv
 
