@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from banking import data
+from banking.baselines import play
 from banking.channels import fit_work, waits
 from banking.constants import RoutingConstants
 from banking.data import data_report, full_report, warning, write_example
@@ -19,7 +20,6 @@ from banking.replay import (
     AsLogged,
     RecordedRouting,
     latencies,
-    play,
     recorded_baselines,
     recorded_env,
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.experiment.tuning import cross_entropy
 from retail import baselines as b
 from retail.constants import DIFFICULTIES
 from retail.environment import MultiWarehouseEnv
@@ -125,22 +126,16 @@ def test_the_newsvendor_level_is_the_normal_quantile_of_demand_until_the_next_or
 
 @pytest.mark.parametrize("team", [False, True])
 def test_the_cross_entropy_method_finds_a_known_minimum(team):
-    target = {"a": np.array([1.0, 3.0]), "b": np.array([0.5, 2.0])}
+    target = np.array([[1.0, 3.0], [0.5, 2.0]])  # (K, N)
 
-    def costs(p):
-        own = sum((p[k] - target[k]) ** 2 for k in target)
-        return np.full(2, own.sum()) if team else own
+    def costs(_, samples):
+        own = ((samples - target) ** 2).sum(axis=1)  # (P, K, N) -> (P, N)
+        return np.broadcast_to(own.sum(axis=1, keepdims=True), own.shape) if team else own
 
-    found = b.cross_entropy(
-        costs,
-        {k: np.ones(2) for k in target},
-        {k: np.ones(2) for k in target},
-        population=40,
-        iterations=30,
-        rng=np.random.default_rng(0),
-    )
-    for k in target:
-        np.testing.assert_allclose(found[k], target[k], atol=0.05)
+    size = {"generations": 30, "candidates": 40, "kept": 6}
+    rng = np.random.default_rng(0)
+    found = cross_entropy(costs, np.ones((2, 2)), np.ones((2, 2)), **size, rng=rng, lowest=0.0, fading=0.02)
+    np.testing.assert_allclose(found, target, atol=0.05)
 
 
 def test_tuning_repeats_itself_and_improves_on_its_start():

@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from core.experiment.evaluation import VALIDATION_SEED  # noqa: E402
+from core.experiment.tuning import VALIDATION_SEED  # noqa: E402
 
 RESULTS, IMAGES = ROOT / "docs" / "results", ROOT / "docs" / "images"
 METRIC = {"retail": ("total_cost", "cost, $"), "banking": ("team_return", "team reward")}

@@ -15,7 +15,7 @@ from typing import Any
 
 from core.base_agent import AgentTeam
 from core.experiment.env_check import check_env
-from core.experiment.evaluation import EVALUATION_SEED, VALIDATION_SEED, evaluate, record_episode
+from core.experiment.evaluation import evaluate, record_episode
 from core.experiment.reporting.tables import AFTER, BEFORE, KNOWN
 from core.experiment.runs import distributed
 from core.experiment.runs.command import Command, RunError
@@ -25,6 +25,7 @@ from core.experiment.runs.resume import STORED, fingerprints, read_checkpoint, r
 from core.experiment.runs.settings import Setting, curriculum_level
 from core.experiment.runs.signals import Interrupted
 from core.experiment.training import train
+from core.experiment.tuning import EVALUATION_SEED, VALIDATION_SEED
 
 COPIES = 125  # episodes evaluated side by side: more are little faster, and take memory
 CURVE_EPISODES = 100  # of each evaluation on the way: enough for a point of the learning curve
