@@ -27,6 +27,7 @@ import numpy as np
 
 from banking.channels import fastest_base, fit_channels, unknown_channels
 from banking.constants import PER_CHANNEL, PER_ROUTER, RoutingConstants, routing_constants
+from core.experiment.reporting import checks
 from core.experiment.reporting.csv_table import (
     Complaints,
     Table,
@@ -41,6 +42,8 @@ from core.experiment.reporting.csv_table import (
 )
 
 REQUIRED, OPTIONAL = ("timestamp", "router", "amount"), ("urgent", "channel", "settled_at", "fee")
+NEW = 0.5  # share of the test transactions of routers that the training days lack, from which nothing is left
+TWICE = 0.4  # share of repeated lines from which an export is in the file twice
 TEST_SHARE = 0.25  # of the days, the newest
 BUSY_PERCENT = 90  # the hour of this percentile is load 1
 ROUTER_LIMIT = 0.58  # transactions a step of the busiest router: it can send one a step
@@ -107,7 +110,7 @@ def load_log(path: str | Path) -> Log:
 
 @functools.lru_cache(maxsize=4)
 def _load(path: Path, stamps: tuple) -> Log:  # the stamps make a changed file another one
-    table = read_csv(path, REQUIRED, OPTIONAL)
+    table = read_csv(path, REQUIRED, (*OPTIONAL, "currency", "status"))
     frame, notes = _checked(table)
     frame, more = _in_order(frame)
     frame, training, dropped = _split(path, frame)
@@ -137,6 +140,15 @@ def _checked(table: Table) -> tuple[Any, list[str]]:
     if "fee" in there:
         columns["fee"] = numbers(table, "fee", complaints, "give the fee, 0 or more", empty=True)
     complaints.refuse()
+    for name in ("router", "channel"):
+        if name in columns:
+            checks.no_line_breaks(table, name)
+            checks.names_alike(table, name)
+    if (when[0] == when[0].dt.normalize()).all():
+        raise ValueError(
+            f"{table.path}: no timestamp has a time of day, so that a day's transactions would all come at midnight; "
+            "export the time with the date, YYYY-MM-DD HH:MM:SS"
+        )
     frame = pd.DataFrame(columns)
     notes = [f"skipped: {counted(table.blank, 'empty line')}"] if table.blank else []
     ignored = [name for name in ("channel", "settled_at", "fee") if name in there and not fitted]
@@ -144,10 +156,12 @@ def _checked(table: Table) -> tuple[Any, list[str]]:
         notes.append(f"not used: {some(ignored)} (channels are fitted where both channel and settled_at are given)")
     if table.ignored:
         notes.append(f"ignored columns: {some(table.ignored)}")
+    notes += checks.mixed_payments(table) + (checks.one_batch(when[1]) if fitted else [])
     if "urgent" not in there:
         notes.append("no column urgent: every transaction counts as standard")
     # A line that is there twice is a mistake of the export, unless chance alone could have made two the same.
-    telling = "settled_at" in there or bool(table.ignored) or (when[0] != when[0].dt.floor("s")).any()
+    detailed = bool(table.ignored) or any(name in there for name in ("settled_at", "currency", "status"))
+    telling = detailed or table.repeats.mean() >= TWICE or (when[0] != when[0].dt.floor("s")).any()
     if table.repeats.any() and telling:
         again = counted(int(table.repeats.sum()), "repeated line")
         notes.append(f"duplicates: {again} dropped (line {some(table.lines[table.repeats])})")
@@ -202,6 +216,11 @@ def _split(path: Path, frame: Any) -> tuple[Any, int, list[str]]:
         )
     new = ~frame["router"].isin(routers).to_numpy()
     notes = []
+    if new[~in_training].mean() > NEW:
+        raise ValueError(
+            f"{path}: {some(frame['router'][new].unique())} begin on the test days, since {first.date()}, with most of "
+            "their transactions; give the routers one name each throughout"
+        )
     if new.any():
         names = some(frame["router"][new].unique())
         notes = [f"dropped: {counted(int(new.sum()), 'transaction')} of {names}, first seen on the test days"]

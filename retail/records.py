@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from core.experiment.reporting import checks
 from core.experiment.reporting.csv_table import (
     Complaints,
     Table,
@@ -37,6 +38,7 @@ TEST_SHARE = 0.25  # of the periods, the newest
 HORIZON = {1: 30, 7: 13}  # T by days a period: a month of days, a quarter of weeks
 TRAINING_EPISODES = 2  # that the training part holds at least, end to end
 PERIOD = {1: "day", 7: "week"}
+TOTALS = 0.2  # up to this share, two numbers of one date and warehouse are two totals, not a list of sales
 REPEATED = 0.05  # share of repeated (date, warehouse) from which a file is a list of sales, not of totals
 AVERAGE_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)  # tried for the demand average
 FITTED = ("mean_demand", "horizon")  # constants that the file decides
@@ -91,8 +93,12 @@ def _load(path: Path, stamps: tuple) -> Sales:  # the stamps make a changed file
     units = numbers(table, "units", complaints, "give the units sold, 0 or more")
     names = texts(table, "warehouse", complaints)
     complaints.refuse()
+    checks.no_line_breaks(table, "warehouse")
+    checks.names_alike(table, "warehouse")
+    checks.no_thousands_points(table, "units")
     days = _spacing(table, dates.dt.normalize(), complaints)
-    rows, notes = _without_repeats(table, dates.dt.normalize(), names)
+    rows, notes = _without_repeats(table, dates.dt.normalize(), names, units)
+    notes = [*checks.far_values(table, "units", units), *checks.utc_midnights(table, "date"), *notes]
     column, warehouses = names[rows].factorize()  # in the order of the file: neighbours are neighbours in the ring
     warehouses = warehouses.to_numpy(str)
     if len(warehouses) < 2:
@@ -101,7 +107,12 @@ def _load(path: Path, stamps: tuple) -> Sales:  # the stamps make a changed file
             "the column warehouse (one alone has nobody to share with)"
         )
     first, matrix, more = _matrix(dates[rows].dt.normalize(), column, units[rows], len(warehouses), days)
+    checks.no_sums(path, warehouses, matrix)
+    start, length = _longest_run(~matrix.any(axis=1))
+    checks.no_far_dates(path, length, len(matrix), first + timedelta(days=days * start))
     training = _split(path, len(matrix), days)
+    since = (first + timedelta(days=days * training)).isoformat()
+    checks.business_in_the_test(path, matrix.any(axis=1), training, since)
     return _fitted(path, len(table), warehouses, first, days, matrix, training, notes + more)
 
 
@@ -133,7 +144,7 @@ def _spacing(table: Table, dates: Any, complaints: Complaints) -> int:
     return days
 
 
-def _without_repeats(table: Table, dates: Any, names: Any) -> tuple[np.ndarray, list[str]]:
+def _without_repeats(table: Table, dates: Any, names: Any, units: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Which rows count, (rows,) bool. A repeated line is a mistake among totals, and a sale in a list of sales."""
     import pandas as pd
 
@@ -145,7 +156,19 @@ def _without_repeats(table: Table, dates: Any, names: Any) -> tuple[np.ndarray, 
     if table.ignored:
         notes.append(f"ignored columns: {some(table.ignored)} (one item is planned: a file of several is added up)")
     rows = np.ones(len(table), bool)
-    if (again & ~table.repeats).any() or again.mean() > REPEATED:
+    single = bool((units[units > 0] == 1).all())  # a list of sales, a unit a row: none of them is a mistake
+    twice = again.any() and (again == table.repeats).all() and (pairs.value_counts() == 2).all()
+    other = again & ~table.repeats
+    if twice and not single:
+        notes.append(f"duplicates: the whole file is there twice, {counted(int(again.sum()), 'repeated line')} dropped")
+        return ~again, notes
+    if other.any() and again.mean() <= TOTALS and not single:
+        lines = some(table.lines[other])
+        raise ValueError(
+            f"{table.path}: another total of the same date and warehouse was found (line {lines}); keep the one that "
+            "holds, or add them up"
+        )
+    if again.any() and (single or other.any() or again.mean() > REPEATED):
         notes.append(
             f"a list of sales: {counted(int(again.sum()), 'row')} added to another of the same date and warehouse"
         )

@@ -1,0 +1,117 @@
+"""One look at a user's file beyond its single lines: each check refuses what would be read wrongly, by name."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from core.experiment.reporting.csv_table import Table, counted, some
+
+EMPTY = 0.1  # a test part with less than this share of the training part's busy periods holds no business
+SUMS = 0.95  # share of periods in which a place is the sum of the others
+FAILED = ("fail", "declin", "reject", "cancel", "refund", "revers", "chargeback")
+
+
+def names_alike(table: Table, column: str) -> None:
+    """Refuse names that differ only in case, blanks, or in how a number is written."""
+    groups: dict[str, list[str]] = {}
+    for name in map(str, table.columns[column].unique()):
+        plain = " ".join(name.split()).casefold()
+        number = re.fullmatch(r"0*(\d+)(?:\.0*)?", plain)
+        groups.setdefault(number[1] if number else plain, []).append(name)
+    alike = [names for names in groups.values() if len(names) > 1]
+    if alike:
+        found = some(" and ".join(map(repr, names)) for names in alike)
+        raise ValueError(f"{table.path}: {column} has {found}, the same name written differently; write it in one way")
+
+
+def no_line_breaks(table: Table, column: str) -> None:
+    """Refuse a name that swallowed lines, as a stray quote makes."""
+    breaks = table.columns[column].str.count("\n").to_numpy()
+    if breaks.any():
+        row = int(np.argmax(breaks > 0))
+        line = int(table.lines[row] - breaks[row])
+        raise ValueError(f"{table.path}: line {line}: a quote opens here and swallows lines; close it, or leave it out")
+
+
+def no_thousands_points(table: Table, column: str) -> None:
+    """Refuse 1.234 where every number with a point has three digits behind it: it may be a thousand, or one."""
+    text = table.columns[column]
+    points = text[text.str.contains(".", regex=False)]
+    if len(points) >= 2 and points.str.fullmatch(r"[1-9]\d{0,2}(\.\d{3})+").all():
+        raise ValueError(
+            f"{table.path}: {column} has {counted(len(points), 'number')} like {points.iloc[0]!r}: a thousand, or one "
+            "and a part? Write thousands without a point, decimals with one digit more or less"
+        )
+
+
+def no_sums(path: Any, names: Any, units: np.ndarray) -> None:
+    """Refuse a place that is the sum of all the others, (P, N) units."""
+    if units.shape[1] < 3:
+        return
+    others = units.sum(axis=1, keepdims=True) - units
+    busy = units > 0
+    equal = (np.isclose(others, units) & busy).sum(axis=0) >= SUMS * np.maximum((others > 0).sum(axis=0), 1)
+    if equal.any():
+        raise ValueError(f"{path}: {str(names[equal.argmax()])!r} is the sum of the others; leave its rows out")
+
+
+def business_in_the_test(path: Any, busy: np.ndarray, training: int, since: Any) -> None:
+    """Refuse a test part in which next to nothing happens; busy: (P,) bool, periods with anything."""
+    if busy[training:].mean() < EMPTY * busy[:training].mean():
+        found = f"{int(busy[training:].sum())} of {counted(len(busy) - training, 'period')} have any"
+        what = "correct dates far from the rest, or cut off what is padded"
+        raise ValueError(f"{path}: almost nothing happens in the test part, since {since}: {found}; {what}")
+
+
+def no_far_dates(path: Any, length: int, periods: int, begins: Any) -> None:
+    """Refuse a silence as long as the rest together: a date is mistyped far from the others."""
+    if 2 * length > periods:
+        found = f"{counted(length, 'period')} of {periods:,} without any row, from {begins}"
+        raise ValueError(f"{path}: {found}: correct the dates far from the rest, or leave their rows out")
+
+
+def far_values(table: Table, column: str, values: np.ndarray) -> list[str]:
+    """A caution on numbers far above all others: 100 times the median of what is sold, and 10 times the next."""
+    high = np.sort(values[values > 0])
+    gaps = np.flatnonzero((high[1:] > 10 * high[:-1]) & (high[1:] > 100 * np.median(high))) if len(high) else []
+    if not len(gaps):
+        return []
+    lines = table.lines[values >= high[gaps[0] + 1]]
+    return [
+        f"CAUTION: {column} is far above all others in line {some(lines)}: the results hang on it if it is a mistake"
+    ]
+
+
+def utc_midnights(table: Table, column: str) -> list[str]:
+    """A caution on local midnights that were written in UTC, so that every date is one day early."""
+    text = table.columns[column]
+    if text.str.fullmatch(r"\S+[T ](?:1[2-9]|2[0-3]):00(?::00(?:\.0+)?)? ?(?:Z|UTC|\+00(?::?00)?)").all():
+        return [f"CAUTION: {column} is late in the evening in UTC in every line: local midnights, one day early?"]
+    return []
+
+
+def one_batch(settled: Any) -> list[str]:
+    """A caution where payments settle together at few moments, pandas Series of times."""
+    settled = settled.dropna()
+    if len(settled) >= 100 and settled.nunique() < 0.05 * len(settled):
+        moments = counted(settled.nunique(), "moment")
+        found = f"{counted(len(settled), 'payment')} settle at {moments}"
+        return [f"CAUTION: {found}, in batches: routing changes no time to settlement here, do not rely on the results"]
+    return []
+
+
+def mixed_payments(table: Table) -> list[str]:
+    """Cautions on the columns currency and status, where the file has them."""
+    found = []
+    if "currency" in table.columns and (currencies := table.columns["currency"].unique()).size > 1:
+        found.append(f"CAUTION: amounts in {some(currencies)} are taken as they are: bring them to one currency")
+    if "status" in table.columns:
+        words = table.columns["status"].str.lower()
+        failed = words.str.contains("|".join(FAILED)).to_numpy()
+        if failed.any():
+            names = some(table.columns["status"][failed].unique())
+            found.append(f"CAUTION: {counted(int(failed.sum()), 'payment')} of status {names} counted like the others")
+    return found
