@@ -73,8 +73,9 @@ def test_the_environments_keep_the_protocol(env_class, discrete):
 
 @pytest.mark.slow
 def test_a_short_training_comes_near_the_optimum_of_one_warehouse(one):
-    config = {"gamma": 0.95, "learning_rate": 1e-3, "epsilon_decay": 0.97, "reward_scale": 0.1, "seed": 0}
+    config = {"gamma": 0.95, "reward_scale": 0.1, "learning_rate": 1e-3, "anneal_learning_rate": True, "seed": 0}
+    config |= {"batch_size": 128, "tau": 0.01, "epsilon_decay": 0.98}
     env = OneWarehouse(10)
     team = create_qmix_agents(2, MOST + 1, 1, config)
-    train(env, team, 200, seed=0, progress=False)
-    assert cost(OneWarehouse, team) < 1.2 * one[0]
+    train(env, team, 400, seed=0, progress=False)
+    assert cost(OneWarehouse, team) < 1.15 * one[0]

@@ -33,7 +33,7 @@ PROBLEMS = {"one warehouse": (OneWarehouse, solve_one), "two warehouses": (TwoWa
 ALGORITHMS = {"maddpg": create_maddpg_agents, "mappo": create_mappo_agents, "qmix": create_qmix_agents}
 COPIES, PERIODS, EPISODES = 10, 500, 100  # side by side in training; periods of an evaluated episode; evaluated
 TUNING = 700_000  # seeds of the demand that base-stock levels are chosen on; evaluation takes the usual ones
-# One setting an algorithm for both problems and both kinds of action, chosen on training seeds 5 to 7.
+# One setting an algorithm for both problems and both kinds of action: first guesses, looked at on training seed 5.
 SHARED = {"gamma": 0.95, "reward_scale": 0.1, "anneal_learning_rate": True, "share_parameters": True}
 REPLAYING = {"batch_size": 128, "epsilon_decay": 0.98, "epsilon_decay_steps": 100, "tau": 0.01}
 CONFIGS = {
@@ -97,7 +97,7 @@ def table(rows: pd.DataFrame) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[10, 11, 12, 13, 14], help="training seeds")
-    parser.add_argument("--episodes", type=int, default=400, help="of 50 periods each (default: 400)")
+    parser.add_argument("--episodes", type=int, default=2000, help="of 50 periods each (default: 2000)")
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
     parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "optimum.csv", help="the CSV")
