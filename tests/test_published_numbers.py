@@ -121,3 +121,8 @@ def test_a_comparison_begins_without_a_table_and_stops_where_a_training_fails(mo
     with pytest.raises(SystemExit, match="retail-easy-nothing-0 failed"):
         comparison.run_all(argparse.Namespace(**options, control=False, episodes=2, jobs=1))
     assert len(comparison.read()) == 8, "the rules were finished, and are kept"
+
+
+def test_the_optimum_table_is_that_of_the_csv():
+    table = script("optimum").table(pd.read_csv(RESULTS / "optimum.csv"))
+    assert len(table.splitlines()) == 10 and table in page("docs/BENCHMARKS.md")
