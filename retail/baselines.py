@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import difflib
 import json
 import platform
 import re
@@ -41,6 +42,7 @@ RULES = {  # key in the file -> name in tables
     "adaptive_alone": "adaptive base-stock, tuned alone",
     "adaptive_joint": "adaptive base-stock, tuned jointly",
 }
+PARAMETERS = ("level", "gap", "mean_factor", "average_factor")  # of `order_up_to`
 _ON_HAND, _PIPELINE, _AVERAGE = (OBSERVATION_NAMES.index(k) for k in ("on_hand/4s", "pipeline/4s", "demand_average/s"))
 
 Policy = Callable[[np.ndarray], np.ndarray]
@@ -77,7 +79,14 @@ def order_up_to(env: MultiWarehouseEnv, parameters: dict[str, Any]) -> OrderUpTo
 
     level: base-stock level. gap: (s, S), orders only once the position is `gap` below the level.
     mean_factor A and average_factor B: the adaptive level A · mean_demand + B · demand average.
+
+    Raises ValueError for a parameter of another name: without its level, a rule would silently never order.
     """
+    unknown = [name for name in parameters if name not in PARAMETERS]
+    if unknown:
+        close = difflib.get_close_matches(str(unknown[0]), PARAMETERS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"give any of {', '.join(PARAMETERS)}"
+        raise ValueError(f"a rule has no parameter {unknown[0]!r}; {hint}")
     c, n = env.constants, env.num_agents
     known = {name: np.broadcast_to(np.asarray(values, dtype=float), (n,)) for name, values in parameters.items()}
     means = np.asarray(c.mean_demand, dtype=float)

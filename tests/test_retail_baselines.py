@@ -103,6 +103,11 @@ def test_the_random_rule_repeats_with_its_seed():
     assert not np.array_equal(b.UniformRandom(3)(observations), b.UniformRandom(4)(observations))
 
 
+def test_an_unknown_parameter_of_a_rule_is_refused_with_the_closest_known_one():
+    with pytest.raises(ValueError, match="no parameter 'levels'; did you mean 'level'"):
+        b.order_up_to(MultiWarehouseEnv(), {"levels": [4, 3, 2, 2, 1]})
+
+
 def test_constants_for_another_number_of_warehouses_are_refused():
     env = MultiWarehouseEnv(mean_demand=(1.0, 0.5), lead_times=1, storage=4.0)
     with pytest.raises(ValueError, match="tuned for 5 warehouses.*tune"):
