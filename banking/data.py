@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository r
 from banking.constants import RoutingConstants, routing_constants  # noqa: E402
 from banking.records import BUSY_PERCENT, OPTIONAL, REQUIRED, Log, constants_path, load_log  # noqa: E402
 from banking.replay import BADLY, WELL, latency_check  # noqa: E402
+from core.experiment.reporting.checks import cautions  # noqa: E402
 from core.experiment.reporting.csv_table import counted, duration, write_new  # noqa: E402
 
 # --- the report -----------------------------------------------------------------------------------------------------
@@ -100,13 +101,15 @@ def full_report(path: str | Path) -> str:
 
 
 def warning(path: str | Path) -> str:
-    """What must be read beside every result: that the fitted channels are not the logged ones. "" if they are."""
+    """What must be read beside every result: the file's cautions, and fitted channels that are not the logged ones."""
     log = load_log(path)
+    found = cautions(log.notes)
     worst = 0.0 if log.channel is None else latency_check(log)[1]
     if worst < WELL:
-        return ""
+        return "; ".join(found)
     how = "read these results with care" if worst < BADLY else "do not rely on these results"
-    return f"the simulated channels miss the logged times to settlement by up to {100 * worst:.0f} %: {how}"
+    missed = f"the simulated channels miss the logged times to settlement by up to {100 * worst:.0f} %: {how}"
+    return "; ".join([*found, missed])
 
 
 # --- the example ------------------------------------------------------------------------------------------------------

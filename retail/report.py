@@ -36,9 +36,9 @@ PARTS = {  # of the total cost: what pictures call them
 SHOWN = ("demand", "orders", "shipped", "on_hand", "unmet", "received_transfer", "sent_transfer", "returned", "cost")
 
 
-def tell(run: Run, results: Results) -> None:
-    """Print the comparison of all policies."""
-    run.say(comparison(results, COLUMNS, GAPS, RIVALS, run.judged_on(), gap(run, results)))
+def tell(run: Run, results: Results, caution: str = "") -> None:
+    """Print the comparison of all policies, after what must be read before it."""
+    run.say(comparison(results, COLUMNS, GAPS, RIVALS, run.judged_on(), gap(run, results), caution=caution))
 
 
 def gap(run: Run, results: Results) -> Gap | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
+from core.experiment.reporting.checks import cautions
 from core.experiment.runs.command import Command
 from core.experiment.runs.flags import MEANINGLESS, parse
 from core.experiment.runs.run import Run
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
         if run.is_main:
             results = run.results(SHARES)
-            tell(run, results)
+            tell(run, results, "; ".join(cautions(load_sales(data).notes)) if data else "")
             save_tables(run.folder, results)
             if run.options.plots:
                 draw(run.folder.path, results)

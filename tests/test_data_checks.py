@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from banking.records import load_log
+from retail import train
 from retail.records import load_sales
 
 
@@ -113,3 +114,11 @@ def nightly(i: int) -> str:
 )
 def test_payments_that_need_care_are_told(tmp_path, lines, found):
     assert any(note.startswith("CAUTION") and found in note for note in load(tmp_path, lines, load_log).notes)
+
+
+def test_a_caution_stands_beside_the_result(tmp_path, capsys):
+    load(tmp_path, sales(line9="2024-01-04,b,60000"), load_sales)
+    flags = ["--data", str(tmp_path / "file.csv"), "--episodes", "2", "--eval-episodes", "2", "--eval-every", "0"]
+    assert train.main([*flags, "--no-plots", "--out", str(tmp_path / "runs")]) == 0
+    told = capsys.readouterr().out.split("Everybody is judged")[1]
+    assert "CAUTION: units is far above all others in line 9" in told

@@ -115,3 +115,8 @@ def mixed_payments(table: Table) -> list[str]:
             names = some(table.columns["status"][failed].unique())
             found.append(f"CAUTION: {counted(int(failed.sum()), 'payment')} of status {names} counted like the others")
     return found
+
+
+def cautions(notes: Any) -> list[str]:
+    """Those notes of a file that must be read beside every result."""
+    return [note.removeprefix("CAUTION: ") for note in notes if note.startswith("CAUTION: ")]
