@@ -22,10 +22,15 @@ def run_side_by_side(scripts: Sequence[tuple[Path, Sequence[str]]]) -> int:
     passed on to all of them, and none outlives this process. Returns the first exit code that is not 0, else 0.
     """
     children: list[subprocess.Popen] = []
+    asked: list[int] = []  # the signals that came, in order
+    told: dict[int, int] = {}  # process -> how many of them it knows of
 
-    def pass_on(number: int, _frame: object) -> None:
+    def pass_on(number: int | None = None, _frame: object = None) -> None:
+        asked.extend([] if number is None else [number])
         for child in children:
-            child.send_signal(number)
+            for missed in asked[told.get(child.pid, 0) :]:
+                told[child.pid] = told.get(child.pid, 0) + 1
+                child.send_signal(missed)
 
     if len(scripts) > 1:
         names = [f"{path.parent.name}/{path.name}" for path, _ in scripts]
@@ -41,6 +46,7 @@ def run_side_by_side(scripts: Sequence[tuple[Path, Sequence[str]]]) -> int:
             children.append(
                 subprocess.Popen(command, start_new_session=True, pass_fds=[reading], env=environment, **pipes)
             )
+            pass_on()  # what came while this one was started
         for child in children:
             for line in child.stdout or ():
                 print(line, end="", flush=True)
