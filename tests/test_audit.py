@@ -17,9 +17,10 @@ from teams import ALGORITHMS, KINDS, make_team, moved_by_optimizers, shake
 from torch import Tensor
 
 import main as main_script
-from core.experiment.deployment import audit
+from core.experiment.deployment import audit, saved_teams
 from core.experiment.deployment.audit import audit_team
 from core.experiment.runs.checkpoint import save_checkpoint
+from core.experiment.runs.command import UsageError
 from core.experiment.runs.folders import RunFolder
 from core.maddpg import MADDPGTeam
 from core.qmix import QMIXTeam
@@ -308,3 +309,12 @@ def test_the_command_as_users_run_it_with_shared_parameters_and_processes(tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     assert "QMIXTeam, 3 agents, shared parameters, discrete actions; episode 10000: 600 steps" in done.stdout
     assert done.stdout.count("  pass  ") == 5 and done.stdout.count("equal bit for bit") == 2
+
+
+def test_a_run_is_found_by_its_name_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(saved_teams, "ROOT", tmp_path)
+    (tmp_path / "retail/results/mine").mkdir(parents=True)
+    with pytest.raises(UsageError, match="retail/results/mine is no run folder"):
+        saved_teams.trained(Path("mine"))
+    with pytest.raises(UsageError, match="^other is no run folder"):
+        saved_teams.trained(Path("other"))

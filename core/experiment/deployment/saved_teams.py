@@ -21,9 +21,14 @@ ROOT = Path(__file__).resolve().parents[3]
 def trained(run: Path) -> list[tuple[Path, dict[str, Any], ModuleType]]:
     """(checkpoint, config, settings of the problem) of every training in a run folder.
 
+    A run is named by its folder, by the folder's name inside a problem's results, or by `.../latest`.
+
     Raises:
         UsageError: it is none.
     """
+    if run.name == str(run) and not run.exists():  # a folder's name alone
+        places = [place / run for place in sorted(ROOT.glob("*/results"))]
+        run = next((place for place in places if place.is_dir()), run)
     try:
         folder = RunFolder.find(run.parent) if run.name == "latest" else RunFolder(run)
         config = folder.read_config()
