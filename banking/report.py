@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core.experiment.reporting.comparison import comparison
-from core.experiment.reporting.tables import AFTER, BEFORE, Gap, Results, stored_gap, summary_table
+from core.experiment.reporting.tables import AFTER, BEFORE, TRAINED, Gap, Results, stored_gap, summary_table
 from core.experiment.runs.folders import RunFolder
 from core.experiment.runs.run import Run
 
@@ -100,8 +100,10 @@ def draw(folder: Path, results: Results) -> None:
         log=True,
     )
 
+    best = max((p for p in TRAINED if p in results.policies), key=lambda policy: results.mean(policy, "team_return"))
+
     def change(metric: str, number: str) -> str:
-        return " → ".join(number.format(results.mean(policy, metric)) for policy in (BEFORE, AFTER))
+        return " → ".join(number.format(results.mean(policy, metric)) for policy in (BEFORE, best))
 
     # Rules that overload a channel would hide the others: their latency is in the learning curve and in summary.csv.
     labels = [label for label in results.ranked(latency) if results.mean(label, latency) < 1.5 * before]
@@ -114,7 +116,7 @@ def draw(folder: Path, results: Results) -> None:
 
     plotting.bar_panels(
         folder / "before_after.png",
-        [label for label in labels],
+        labels,
         [
             panel("Latency", latency, unit, "{:,.0f}", (f"target {target * factor:,.0f}", target * factor)),
             panel(f"Risk above {limit:g} %", "risk_violation_percent", "% of the time", "{:.2f}"),
@@ -122,6 +124,7 @@ def draw(folder: Path, results: Results) -> None:
         ],
         title=f"Latency {change(latency, '{:,.0f}')} {unit}, time above {limit:g} % risk "
         f"{change('risk_violation_percent', '{:.2f}')} %, fees ${change('cost_per_transaction', '{:.2f}')}",
+        own=len([label for label in labels if label in (BEFORE, *TRAINED)]),
     )
     draw_episode(folder / "episode.png", results.steps)
 

@@ -136,15 +136,18 @@ def stacked_bars(
         _save(figure, path)
 
 
-def bar_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel], *, title: str) -> None:
-    """Panels side by side over the same labels: one quantity each, with its interval and its limit."""
+def bar_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel], *, title: str, own: int = 2) -> None:
+    """Panels side by side over the same labels: one quantity each, with its interval and its limit.
+
+    own: so many rows at the top are the team's, the first before its training.
+    """
     with _style():
         figure, grid = _figure(2.0 + 0.42 * len(labels), columns=len(panels))
-        rows = _rows(len(labels))
+        rows = _rows(len(labels), own)
         for column, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
             values = np.asarray(panel.values, dtype=float)
             errors = np.zeros_like(values) if panel.errors is None else np.nan_to_num(panel.errors)
-            colours = [ORANGE if i == 0 else BLUE if i == 1 else SKY for i in range(len(labels))]
+            colours = [ORANGE if i == 0 else BLUE if i < own else SKY for i in range(len(labels))]
             axes.barh(rows, values, height=0.62, color=colours)
             axes.errorbar(values, rows, xerr=errors, fmt="none", ecolor=BLACK, capsize=2.5, linewidth=1.1)
             if panel.log:
@@ -168,7 +171,7 @@ def bar_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel], *, ti
                 )
             axes.set_title(panel.title, loc="left", fontsize=12, pad=20)
             axes.set_xlabel(panel.unit)
-            _name_rows(axes, rows, labels if column == 0 else [""] * len(labels))
+            _name_rows(axes, rows, labels if column == 0 else [""] * len(labels), own)
             axes.grid(axis="y", visible=False)
             axes.tick_params(axis="y", length=0)
         _title(figure, title)
@@ -239,16 +242,16 @@ def time_panels(path: Path, time: np.ndarray, panels: Sequence[Panel], *, title:
         _save(figure, path)
 
 
-def _rows(count: int) -> np.ndarray:
+def _rows(count: int, own: int = 2) -> np.ndarray:
     """Heights of bars from the top; the first two, before and after the training, stand apart from the others."""
     heights = np.arange(count, 0, -1.0)
-    heights[:2] += 0.4
+    heights[:own] += 0.4
     return heights
 
 
-def _name_rows(axes, rows: np.ndarray, labels: Sequence[str]) -> None:
+def _name_rows(axes, rows: np.ndarray, labels: Sequence[str], own: int = 2) -> None:
     axes.set_yticks(rows, labels)
-    for name in axes.get_yticklabels()[:2]:
+    for name in axes.get_yticklabels()[:own]:
         name.set_fontweight("bold")
 
 
