@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -18,21 +19,23 @@ from teams import make_team, same
 from core.team.files import read_tensors, refuse_non_finite, remove_leftovers, write_file, write_tensors
 
 
-@pytest.fixture
+@contextmanager
 def limited_disk():
     """Files of this process can grow to 4 kB: the operating system's own error, as on a full disk."""
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:  # before pytest writes its own output, which may go to a file
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_an_oserror_with_the_path_and_leaves_the_old_file(tmp_path, limited_disk):
+def test_a_full_disk_is_an_oserror_with_the_path_and_leaves_the_old_file(tmp_path):
     path = tmp_path / "team.pt"
     write_tensors(path, {"weights": torch.zeros(3)})
     for size in (2_000, 50_000, 1_000_000):
-        with pytest.raises(OSError, match="team.pt") as caught:
+        with limited_disk(), pytest.raises(OSError, match="team.pt") as caught:
             write_tensors(path, {"weights": torch.zeros(size)})
         assert caught.value.errno == errno.EFBIG
         assert same(read_tensors(path), {"weights": torch.zeros(3)})
