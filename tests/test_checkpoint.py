@@ -128,7 +128,7 @@ def test_a_process_killed_while_it_writes_leaves_the_newest_whole_checkpoint(tmp
     path, context = tmp_path / "checkpoint.pt", multiprocessing.get_context("fork")
     rng = np.random.default_rng(0)
     for _ in range(25):
-        told = context.Value("i", 0)
+        told = context.Value("i", 0, lock=False)  # a process that is killed must take no lock with it
         writer = context.Process(target=save_forever, args=(path, told))
         writer.start()
         while told.value < 2:
@@ -156,7 +156,7 @@ def save_on_a_full_disk(path, told):
 @FORK
 def test_a_full_disk_is_an_oserror_and_costs_nothing(saved_twice):
     context = multiprocessing.get_context("fork")
-    told = context.Value("i", 0)
+    told = context.Value("i", 0, lock=False)
     writer = context.Process(target=save_on_a_full_disk, args=(saved_twice, told))
     writer.start()
     writer.join()
