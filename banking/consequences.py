@@ -101,18 +101,14 @@ def _within_the_step(workload: np.ndarray, put: np.ndarray, weight: np.ndarray) 
 def _price_of_risk(k: RoutingConstants, played: Played, ahead: np.ndarray) -> np.ndarray:
     """What the team pays for portfolio risk, more than it did, had each channel been chosen. (T, E, N, C)"""
     heads, T = played.heads, len(ahead)
-    delay_s = (k.step_ms * (np.arange(T)[:, None, None] - heads[..., ARRIVAL])[..., None] + ahead) / 1000.0
-    exposure = 1.0 + k.delay_risk * np.minimum(delay_s, k.delay_risk_limit_s)
-    mass = (heads[..., AMOUNT] * 2.0 * heads[..., HALF_SIZE])[..., None] * np.asarray(k.risk_rates) * exposure
+    delay_ms = k.step_ms * (np.arange(T)[:, None, None] - heads[..., ARRIVAL])[..., None] + ahead
+    size = (heads[..., AMOUNT] * 2.0 * heads[..., HALF_SIZE])[..., None]
+    mass = size * np.asarray(k.risk_rates) * k.exposure(delay_ms)  # dollars times risk
     change = mass - np.take_along_axis(mass, played.chosen[..., None], axis=-1)  # (T, E, N, C)
 
-    def price(risk: np.ndarray) -> np.ndarray:
-        over_target = np.clip((risk - k.risk_target) / (k.risk_limit - k.risk_target), 0.0, 2.0)
-        return k.violation_cost * (risk > k.risk_limit) + k.risk_cost * over_target
-
-    cost, paid = np.zeros(mass.shape), price(played.risk)  # (T, E)
+    cost, paid = np.zeros(mass.shape), k.price_of_risk(played.risk)  # (T, E)
     for later in range(0, min(REACH + 1, T), RISK_STRIDE):
         kept = math.exp(-later * k.step_ms / k.risk_memory_ms) * change[: T - later]
         risk = played.risk[later:, :, None, None] + kept / played.mass[later:, :, None, None]
-        cost[: T - later] += RISK_STRIDE * DISCOUNT**later * (price(risk) - paid[later:, :, None, None])
+        cost[: T - later] += RISK_STRIDE * DISCOUNT**later * (k.price_of_risk(risk) - paid[later:, :, None, None])
     return k.num_routers * cost  # every router pays it

@@ -73,6 +73,15 @@ class RoutingConstants:
     def num_channels(self) -> int:
         return len(self.channel_names)
 
+    def price_of_risk(self, risk: np.ndarray) -> np.ndarray:
+        """What every router pays a step for portfolio risk: dearer above the target, and more above the limit."""
+        over_target = np.minimum(np.maximum((risk - self.risk_target) / (self.risk_limit - self.risk_target), 0.0), 2.0)
+        return self.violation_cost * (risk > self.risk_limit) + self.risk_cost * over_target
+
+    def exposure(self, delay_ms: np.ndarray) -> np.ndarray:
+        """How a transaction's risk grows with the ms until it settles: a factor, 1 for none."""
+        return 1.0 + self.delay_risk * np.minimum(delay_ms / 1000.0, self.delay_risk_limit_s)
+
     @property
     def work_ms(self) -> np.ndarray:
         """Mean work of a transaction on each channel, (C,) in ms."""

@@ -323,8 +323,7 @@ class TransactionRoutingEnv:
 
     def _update_risk(self, chosen: np.ndarray, dispatched: np.ndarray, delay_ms: np.ndarray) -> np.ndarray:
         """Portfolio risk R = N / W, value-weighted with exponential memory; every step decays, dispatch or not. (E,)"""
-        k = self.constants
-        exposure = 1.0 + k.delay_risk * np.minimum(delay_ms / 1000.0, k.delay_risk_limit_s)
+        exposure = self.constants.exposure(delay_ms)
         mass = self._head[..., AMOUNT] * dispatched  # (E, N) dollars
         risk_mass = mass * self._rho.take(chosen) * 2.0 * self._head[..., HALF_SIZE] * exposure
         self._mass = self._risk_keep * self._mass + mass
@@ -340,8 +339,7 @@ class TransactionRoutingEnv:
         own += self._pending * (k.step_ms / k.latency_target_ms) + k.refusal_cost * refused
         if self._t == self._T - 1:
             own += k.leftover_cost * self._pending
-        over_target = np.minimum(np.maximum((risk - k.risk_target) / (k.risk_limit - k.risk_target), 0.0), 2.0)
-        shared = k.violation_cost * (risk > k.risk_limit) + k.risk_cost * over_target  # (E,)
+        shared = k.price_of_risk(risk)  # (E,)
         mean = _row_sum(own) / self._N
         return -(k.own_weight * own + ((1.0 - k.own_weight) * mean + shared)[:, None]).astype(np.float32)
 

@@ -16,7 +16,6 @@ Shapes: K transactions, N routers, C channels, T steps of an episode.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,11 +31,14 @@ from core.experiment.reporting.csv_table import (
     Complaints,
     Table,
     booleans,
+    constants_path,
     counted,
     duration,
     numbers,
     read_csv,
     some,
+    stamps,
+    stated_constants,
     texts,
     times,
 )
@@ -104,12 +106,11 @@ def load_log(path: str | Path) -> Log:
     Raises FileNotFoundError, or ValueError naming the lines that cannot be used, what was found and what to do.
     """
     path = Path(path).resolve()
-    stamps = [(file.stat().st_mtime_ns, file.stat().st_size) for file in (path, constants_path(path)) if file.exists()]
-    return _load(path, tuple(stamps))
+    return _load(path, stamps(path))
 
 
 @functools.lru_cache(maxsize=4)
-def _load(path: Path, stamps: tuple) -> Log:  # the stamps make a changed file another one
+def _load(path: Path, _: tuple) -> Log:  # the stamps make a changed file another one
     table = read_csv(path, REQUIRED, (*OPTIONAL, "currency", "status"))
     frame, notes = _checked(table)
     frame, more = _in_order(frame)
@@ -258,7 +259,7 @@ def _fitted(path: Path, rows: int, frame: Any, training: int, notes: list[str]) 
     fees_given = {"channel", "fee"} <= set(before) and bool((before.groupby("channel")["fee"].count() > 0).all())
     channels = constants.get("channel_names", RoutingConstants().channel_names)
     names = {**dict.fromkeys(PER_ROUTER, routers), **dict.fromkeys(PER_CHANNEL, channels)}
-    known = _known_constants(constants_path(path), names, speed)
+    known = _known_constants(path, names, speed)
     constants = {name: tuple(v.tolist()) if isinstance(v, np.ndarray) else v for name, v in (constants | known).items()}
     try:
         routing_constants("medium", None, constants)
@@ -331,23 +332,10 @@ def _amount_constants(before: Any, router: np.ndarray, n: int) -> dict[str, Any]
     }
 
 
-def constants_path(path: Path) -> Path:
-    return path.with_suffix(".constants.json")
-
-
 def _known_constants(path: Path, names: Mapping[str, tuple[str, ...]], speed: float) -> dict[str, Any]:
     """Constants of a JSON file in time of the log -> in time of the simulation. Some are given by name."""
-    if not path.is_file():
-        return {}
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); correct it, or remove the file") from None
-    if not isinstance(known, dict):
-        raise ValueError(f'{path}: found a {type(known).__name__}; write one object, {{"latency_target_ms": 60000}}')
+    known, path = stated_constants(path, FITTED, '{"latency_target_ms": 60000}'), constants_path(path)
     for name, value in known.items():
-        if name in FITTED:
-            raise ValueError(f"{path}: {name!r} comes from the data; leave it out")
         if isinstance(value, dict):
             members = names.get(name, ())
             if set(value) != set(members):

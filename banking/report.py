@@ -35,7 +35,7 @@ CHANNELS = ("internal", "external", "blockchain")
 
 
 def tell(run: Run, results: Results, caution: str = "") -> None:
-    """Print the comparison of all policies, what must be read first before it."""
+    """Print the comparison of all policies, after what must be read before it."""
     columns = COLUMNS if run.options.data is None else DATA_COLUMNS
     run.say(comparison(results, columns, GAPS, RIVALS, run.judged_on(), gap(run, results), caution))
 

@@ -47,6 +47,15 @@ class RetailConstants:
     start_range: Sequence[float] = (0.5, 1.5)  # on-hand at the start, in multiples of mean_demand
     average_weight: float = 0.4  # weight of the newest demand in the moving average
 
+    def costs(self, unmet: Any, received: Any, returned: Any, on_hand: Any) -> dict[str, Any]:
+        """Dollars of units that were lost, came from a neighbour, went back and were left over, by part of the cost."""
+        return {
+            "stockout_cost": self.stockout_cost * unmet,
+            "transfer_cost": self.transfer_cost * received,
+            "return_cost": self.return_cost * returned,
+            "holding_cost": self.holding_cost * on_hand,
+        }
+
 
 def is_int(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -19,9 +19,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
-from core.experiment.reporting.csv_table import counted, write_new  # noqa: E402
+from core.experiment.reporting.csv_table import constants_path, counted, write_new  # noqa: E402
 from retail.constants import RetailConstants  # noqa: E402
-from retail.records import PERIOD, Sales, blocks_by_default, constants_path, load_sales  # noqa: E402
+from retail.records import PERIOD, Sales, blocks_by_default, load_sales  # noqa: E402
 
 # --- the report -------------------------------------------------------------------------------------------------------
 

@@ -197,8 +197,9 @@ class MultiWarehouseEnv:
             unmet, received = unmet - moved, received + moved
             stock, sent = stock - given, sent + given
         # 6. What is still unmet is lost.
-        cost = c.stockout_cost * unmet + c.holding_cost * stock
-        cost += c.transfer_cost * received + c.return_cost * returned
+        parts = c.costs(unmet, received, returned, stock)
+        cost = parts["stockout_cost"] + parts["holding_cost"]
+        cost += parts["transfer_cost"] + parts["return_cost"]
         # 7. The pipeline moves on, the new order enters it; the demand average follows.
         pipeline = shipped * self._enters  # (slots, E, N)
         pipeline[:-1] += self._pipeline[1:]
@@ -305,12 +306,7 @@ class MultiWarehouseEnv:
         total = {name: values.sum(axis=(1, 2)) for name, values in h.items()}  # (E,)
         demand = np.maximum(total["demand"], 1e-12)
         variance = {name: h[name].var(axis=1).sum(axis=-1) for name in ("orders", "demand")}
-        parts = {
-            "stockout_cost": c.stockout_cost * total["unmet"],
-            "transfer_cost": c.transfer_cost * total["received_transfer"],
-            "return_cost": c.return_cost * total["returned"],
-            "holding_cost": c.holding_cost * total["on_hand"],
-        }
+        parts = c.costs(total["unmet"], total["received_transfer"], total["returned"], total["on_hand"])
         return {
             "total_cost": sum(parts.values()),
             **parts,

@@ -11,7 +11,6 @@ Shapes: P periods in the file, T periods of an episode, N warehouses.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -24,10 +23,13 @@ from core.experiment.reporting import checks
 from core.experiment.reporting.csv_table import (
     Complaints,
     Table,
+    constants_path,
     counted,
     numbers,
     read_csv,
     some,
+    stamps,
+    stated_constants,
     texts,
     times,
 )
@@ -81,12 +83,11 @@ def load_sales(path: str | Path) -> Sales:
     Raises FileNotFoundError, or ValueError naming the lines that cannot be used, what was found and what to do.
     """
     path = Path(path).resolve()
-    stamps = [(file.stat().st_mtime_ns, file.stat().st_size) for file in (path, constants_path(path)) if file.exists()]
-    return _load(path, tuple(stamps))
+    return _load(path, stamps(path))
 
 
 @functools.lru_cache(maxsize=4)
-def _load(path: Path, stamps: tuple) -> Sales:  # the stamps make a changed file another one
+def _load(path: Path, _: tuple) -> Sales:  # the stamps make a changed file another one
     table = read_csv(path, COLUMNS)
     complaints = Complaints(path)
     (dates,) = times(table, ["date"], complaints)
@@ -236,7 +237,7 @@ def _fitted(path, rows, warehouses, first, days, matrix, training, notes) -> Sal
         )
     names = tuple(map(str, warehouses))
     fitted = fit_constants(matrix[:training], days)
-    known = _known_constants(constants_path(path), names, fitted)
+    known = _known_constants(path, names, fitted)
     constants = fitted | known
     return Sales(path, rows, names, first, days, matrix, training, constants, tuple(known), tuple(notes))
 
@@ -279,23 +280,10 @@ def _best_average_weight(units: np.ndarray, means: np.ndarray) -> float:
     return float(AVERAGE_WEIGHTS[(error / np.maximum(units.var(axis=0), 1e-12)).sum(axis=1).argmin()])
 
 
-def constants_path(path: Path) -> Path:
-    return path.with_suffix(".constants.json")
-
-
 def _known_constants(path: Path, warehouses: tuple[str, ...], fitted: dict[str, Any]) -> dict[str, Any]:
     """Constants of a JSON file; one number, or one a warehouse by name. Refuses what the environment would refuse."""
-    if not path.is_file():
-        return {}
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); correct it, or remove the file") from None
-    if not isinstance(known, dict):
-        raise ValueError(f'{path}: found a {type(known).__name__}; write one object, {{"stockout_cost": 25}}')
+    known, path = stated_constants(path, FITTED, '{"stockout_cost": 25}'), constants_path(path)
     for name, value in known.items():
-        if name in FITTED:
-            raise ValueError(f"{path}: {name!r} comes from the data; leave it out")
         if isinstance(value, dict):
             if set(value) != set(warehouses):
                 raise ValueError(f"{path}: {name!r} is given for {some(value)}; give it for {some(warehouses, 50)}")

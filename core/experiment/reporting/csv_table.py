@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +122,42 @@ def write_new(path: str | Path, text: str) -> None:
     if path.exists() and (path.is_dir() or path.read_bytes() != content):
         raise ValueError(f"{path} is there already; name a file that is not")
     path.write_bytes(content)
+
+
+def constants_path(path: str | Path) -> Path:
+    """FILE.constants.json, beside a user's FILE.csv: what the planner knows and the file cannot say."""
+    return Path(path).with_suffix(".constants.json")
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """The user's file and the constants beside it, those of the two that there are."""
+    return [file for file in (Path(path), constants_path(path)) if file.is_file()]
+
+
+def stamps(path: str | Path) -> tuple[tuple[int, int], ...]:
+    """What changes when one of the `files_of` a user does: time and size of each."""
+    return tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files_of(path))
+
+
+def stated_constants(path: str | Path, fitted: Sequence[str], example: str) -> dict[str, Any]:
+    """The JSON object in the `constants_path` of a user's file; {} where there is none.
+
+    Raises:
+        ValueError: it is no object (`example` shows one), or names a constant of `fitted`, which the data decide.
+    """
+    path = constants_path(path)
+    if not path.is_file():
+        return {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); correct it, or remove the file") from None
+    if not isinstance(known, dict):
+        raise ValueError(f"{path}: found a {type(known).__name__}; write one object, {example}")
+    for name in known:
+        if name in fitted:
+            raise ValueError(f"{path}: {name!r} comes from the data; leave it out")
+    return known
 
 
 def _require_text(path: Path) -> None:

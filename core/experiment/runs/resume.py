@@ -6,9 +6,9 @@ import dataclasses
 import hashlib
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from core.experiment.reporting.csv_table import files_of
 from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.runs.command import RunError, UsageError
 from core.experiment.runs.flags import DIFFICULTIES, MAX_EPISODES, MAX_EVAL_EPISODES, MAX_SEED, Options
@@ -104,9 +104,7 @@ def fingerprints(data: str | None) -> dict[str, str]:
     """The user's files that shape the world of a run -> what tells one content from another."""
     if data is None:
         return {}
-    beside = Path(data).with_suffix(".constants.json")
-    files = [path for path in (Path(data), beside) if path.is_file()]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files_of(data)}
 
 
 def read_checkpoint(folder: RunFolder, episodes: int, say: Any) -> dict[str, Any] | None:
