@@ -204,7 +204,7 @@ class IndexRule(Rule):
         risk_price = np.exp(self.parameter(2 * C - 1))
         exposure = (risk_price * view.amount * view.size)[..., None] * k.risk_rates  # (..., N, C)
         latency = view.weight[..., None] * (np.asarray(k.base_latency_ms) + workload) / k.latency_target_ms
-        return latency + rate * workload + k.fee_weight * np.asarray(k.fees) + constant + exposure  # (BANKING-2)
+        return latency + rate * workload + k.fee_weight * np.asarray(k.fees) + constant + exposure  # (BANKING-3)
 
 
 class GlobalIndex(IndexRule):

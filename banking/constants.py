@@ -80,7 +80,7 @@ class RoutingConstants:
 
     def exposure(self, delay_ms: np.ndarray) -> np.ndarray:
         """How a transaction's risk grows with the ms until it settles: a factor, 1 for none."""
-        return 1.0 + self.delay_risk * np.minimum(delay_ms / 1000.0, self.delay_risk_limit_s)
+        return 1.0 + self.delay_risk * np.minimum(delay_ms / 1000.0, self.delay_risk_limit_s)  # (BANKING-5)
 
     @property
     def work_ms(self) -> np.ndarray:

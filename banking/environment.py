@@ -328,7 +328,7 @@ class TransactionRoutingEnv:
         risk_mass = mass * self._rho.take(chosen) * 2.0 * self._head[..., HALF_SIZE] * exposure
         self._mass = self._risk_keep * self._mass + mass
         self._risk_mass = self._risk_keep * self._risk_mass + risk_mass
-        self._risk = _row_sum(self._risk_mass) / _row_sum(self._mass)  # (BANKING-3)
+        self._risk = _row_sum(self._risk_mass) / _row_sum(self._mass)  # (BANKING-6)
         return self._risk
 
     def _rewards(self, chosen, dispatched, refused, latency_ms, risk) -> np.ndarray:
@@ -341,7 +341,7 @@ class TransactionRoutingEnv:
             own += k.leftover_cost * self._pending
         shared = k.price_of_risk(risk)  # (E,)
         mean = _row_sum(own) / self._N
-        return -(k.own_weight * own + ((1.0 - k.own_weight) * mean + shared)[:, None]).astype(np.float32)
+        return -(k.own_weight * own + ((1.0 - k.own_weight) * mean + shared)[:, None]).astype(np.float32)  # (BANKING-2)
 
     def _begin_step(self) -> None:
         """Arrivals of step t join the queues, and what completed by now is acknowledged."""

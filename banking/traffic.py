@@ -200,7 +200,7 @@ def _transaction_table(k: RoutingConstants, steps, amounts, urgent, service) -> 
     rows = table[:-1]
     rows[:, PRESENT] = 1.0
     rows[:, LOG_AMOUNT] = log_size / math.log(10.0)
-    rows[:, HALF_SIZE] = 0.5 * np.clip(np.exp(k.size_exponent * log_size), *k.size_range)
+    rows[:, HALF_SIZE] = 0.5 * np.clip(np.exp(k.size_exponent * log_size), *k.size_range)  # (BANKING-4)
     rows[:, URGENT] = urgent
     rows[:, AMOUNT] = amounts
     rows[:, WEIGHT] = np.where(urgent, k.urgent_weight, k.standard_weight)

@@ -10,5 +10,5 @@ Then look up what you miss, in this order:
 5. `team/`: the workshop, what makes a team robust and no loss needs: configuration, saving, devices, memory.
 6. `experiment/`: what runs an algorithm: the training loop, evaluation, checkpoints, plots, command line.
 
-Tags such as `(MADDPG-2)` stand beside the equation in `docs/MARL_THEORY.md` and on the line that computes it.
+Tags such as `(MADDPG-4)` stand beside the equation in `docs/MARL_THEORY.md` and on the line that computes it.
 """

@@ -64,12 +64,12 @@ def gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
     """A one-hot sample with the softmax's gradient (Jang et al. 2017, arXiv 1611.01144). (..., A) -> (..., A)"""
     soft = torch.softmax((logits + noise) / temperature, dim=-1)
     hard = F.one_hot(soft.argmax(dim=-1), logits.shape[-1]).to(soft)
-    return hard + soft - soft.detach()  # (MADDPG-5) straight through: forward is hard, backward is soft
+    return hard + soft - soft.detach()  # (MADDPG-11) straight through: forward is hard, backward is soft
 
 
 def td_target(rewards: Tensor, discounts: Tensor, terminated: Tensor, next_values: Tensor) -> Tensor:
     """What a critic should say. A truncated step is not terminated, so it bootstraps. All (B, N) -> (B, N)."""
-    return rewards + discounts * (1.0 - terminated) * next_values  # (MADDPG-2)
+    return rewards + discounts * (1.0 - terminated) * next_values  # (MADDPG-4)
 
 
 def squared_td_error(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def squared_td_error(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
     All (N, B) -> scalar.
     """
     errors = (q - y).square() * active
-    return (errors.sum(dim=-1) / active.sum(dim=-1).clamp(min=1.0)).sum()  # (MADDPG-3)
+    return (errors.sum(dim=-1) / active.sum(dim=-1).clamp(min=1.0)).sum()  # (MADDPG-5)
 
 
 def squared_pair_error(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def squared_pair_error(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
     Row b of the first half of the batch and row b of the second are partners. Shapes as for `squared_td_error`.
     """
     (q_1, q_2), (y_1, y_2), (alive_1, alive_2) = (x.chunk(2, dim=-1) for x in (q, y, active))  # (..., B / 2) each
-    return 0.5 * squared_td_error(q_1 - q_2, y_1 - y_2, alive_1 * alive_2)  # (MADDPG-14)
+    return 0.5 * squared_td_error(q_1 - q_2, y_1 - y_2, alive_1 * alive_2)  # (MADDPG-13)
 
 
 def deterministic_policy_loss(q: Tensor, logits: Tensor, active: Tensor, logit_penalty: float) -> Tensor:
@@ -97,7 +97,7 @@ def deterministic_policy_loss(q: Tensor, logits: Tensor, active: Tensor, logit_p
     q (N, B), logits (N, B, A), active (N, B) -> scalar, a sum over agents whose terms share no parameters.
     """
     objective = (-q + logit_penalty * logits.square().mean(dim=-1)) * active  # (N, B)
-    return (objective.sum(dim=-1) / active.sum(dim=-1).clamp(min=1.0)).sum()  # (MADDPG-4)
+    return (objective.sum(dim=-1) / active.sum(dim=-1).clamp(min=1.0)).sum()  # (MADDPG-8)
 
 
 def around_the_ring(blocks: Tensor) -> Tensor:
@@ -176,14 +176,14 @@ class MADDPGTeam(AgentTeam):
         if self.action_type == "continuous":
             if training:  # noise before the sigmoid respects the bounds, and stays small near them
                 noise = self.normal(logits.shape)
-                logits = logits + self.config.noise_std * self.epsilon * noise  # (MADDPG-7)
+                logits = logits + self.config.noise_std * self.epsilon * noise  # (MADDPG-2)
             return torch.sigmoid(logits)  # (MADDPG-1)
         if not training:
             return mask_logits(logits, masks).argmax(dim=-1)
         # Uniform with probability epsilon, else a draw from the softmax: both are an argmax under Gumbel noise.
         random = self.uniform(logits.shape[:-1]) < self.epsilon
         logits = mask_logits(torch.where(random.unsqueeze(-1), 0.0, logits), masks)
-        return (logits + gumbel_noise(logits.shape, self.generator)).argmax(dim=-1)  # (MADDPG-12)
+        return (logits + gumbel_noise(logits.shape, self.generator)).argmax(dim=-1)  # (MADDPG-3)
 
     # --- learning -----------------------------------------------------------------------------------------------------
 
@@ -228,14 +228,14 @@ class MADDPGTeam(AgentTeam):
         """Loss of the actors of all agents marked in `active` (B, N). The critics are left alone."""
         active = batch.active if active is None else active
         logits = self.networks["actor"](self.agent_inputs(batch.observations))  # (N, B, A)
-        pi = self.differentiable_actions(logits, batch.action_masks)  # (N, B, A), where (MADDPG-31) takes the slope
+        pi = self.differentiable_actions(logits, batch.action_masks)  # (N, B, A), where (MADDPG-7) takes the slope
         if self.config.actor_objective == "own":
             # Agent i's critic sees i's new action and the others' stored ones, so loss i moves only agent i.
             stored = self.stored_actions(batch.actions)  # (N, B, A)
-            joint = torch.where(self.own_action, pi[None], stored[None])  # (N, N, B, A)  (MADDPG-11)
+            joint = torch.where(self.own_action, pi[None], stored[None])  # (N, N, B, A)  (MADDPG-9)
             q = self.q_values("critic", batch.observations, batch.states, joint, frozen=True)  # (N, B)
         else:
-            # All actions are new, the sum of all critics is climbed: one pass gives every agent its slope. (MADDPG-9)
+            # All actions are new, the sum of all critics is climbed: one pass gives every agent its slope. (MADDPG-10)
             # Who has finished has only the stored one, so that the others' critics cannot move it.
             pi = torch.where(batch.active.T.unsqueeze(-1) > 0, pi, self.stored_actions(batch.actions))
             q = self.q_values("critic", batch.observations, batch.states, pi[None], frozen=True)
@@ -258,7 +258,7 @@ class MADDPGTeam(AgentTeam):
         Returns:
             (N, B).
         """
-        actions = self.config.critic_action_scale * actions  # (MADDPG-13)
+        actions = self.config.critic_action_scale * actions  # (MADDPG-12)
         if not self.config.centralized:
             own = actions[0] if len(actions) == 1 else actions[range(len(actions)), range(len(actions))]  # (N, B, A)
             inputs = torch.cat([self.agent_inputs(observations), own], dim=-1)  # (N, B, O + A)
@@ -301,7 +301,7 @@ class MADDPGTeam(AgentTeam):
         observations, states, actions, ids = inputs.split([n * o, s, n * a, n], dim=-1)
         # Agent i comes first: its place.
         own = [observations[..., :o], states[..., : self.own_state_size], actions[..., :a], ids]
-        return torch.cat([*own, summary], dim=-1)  # (MADDPG-15)
+        return torch.cat([*own, summary], dim=-1)  # (MADDPG-14)
 
     def target_actions(self, observations: Tensor, masks: Tensor | None) -> Tensor:
         """The target policies' actions, as the critics read them: (B, N, O) -> (N, B, A)."""

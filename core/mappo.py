@@ -95,11 +95,11 @@ def generalized_advantages(
     A terminated step bootstraps nothing; a truncated one bootstraps its true next value; neither lets the advantage of
     the next episode leak in. All arguments and the result are (T, E, N).
     """
-    delta = rewards + gamma * (1.0 - terminated) * next_values - values  # (MAPPO-1)
+    delta = rewards + gamma * (1.0 - terminated) * next_values - values  # (MAPPO-2)
     carry = gamma * gae_lambda * (1.0 - torch.maximum(terminated, truncated))
     advantages, running = torch.empty_like(delta), torch.zeros_like(delta[0])
     for t in reversed(range(len(delta))):
-        running = delta[t] + carry[t] * running  # (MAPPO-2)
+        running = delta[t] + carry[t] * running  # (MAPPO-3)
         advantages[t] = running
     return advantages
 
@@ -116,7 +116,7 @@ def less_shared_luck(advantages: Tensor, active: Tensor, size: int) -> Tensor:
     total = zeros.index_add(1, group, advantages * active)
     count = zeros.index_add(1, group, active)
     shared = torch.where(count > 1, total / count.clamp(min=1.0), 0.0)
-    return advantages - shared[:, group]  # (MAPPO-12)
+    return advantages - shared[:, group]  # (MAPPO-5)
 
 
 def known_advantages(costs: Tensor, actions: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,13 +136,13 @@ def known_advantages(costs: Tensor, actions: Tensor, log_probs: Tensor) -> tuple
     expected = (log_probs.exp() * q).sum(dim=-1)
     taken = q.gather(-1, actions.long().unsqueeze(-1)).squeeze(-1)
     choice = (~costs.isnan().any(dim=-1)).float()
-    return choice * (taken - expected), choice  # (MAPPO-13)
+    return choice * (taken - expected), choice  # (MAPPO-7)
 
 
 def policy_loss(ratio: Tensor, advantages: Tensor, active: Tensor, clip_range: float) -> Tensor:
     """The clipped surrogate, to be minimised: the smaller of the two gains counts. All (B, N) -> scalar."""
     clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
-    return masked_mean(-torch.min(ratio * advantages, clipped * advantages), active)  # (MAPPO-4), slope (MAPPO-31)
+    return masked_mean(-torch.min(ratio * advantages, clipped * advantages), active)  # (MAPPO-9), slope (MAPPO-1)
 
 
 def value_loss(
@@ -152,14 +152,14 @@ def value_loss(
     loss = F.huber_loss(values, returns, reduction="none", delta=delta)
     if clip_range > 0:
         near = old_values + (values - old_values).clamp(-clip_range, clip_range)
-        loss = torch.max(loss, F.huber_loss(near, returns, reduction="none", delta=delta))  # (MAPPO-5)
+        loss = torch.max(loss, F.huber_loss(near, returns, reduction="none", delta=delta))  # (MAPPO-12)
     return masked_mean(loss, active)
 
 
 def squashed_log_prob(raw: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Log-density of a = sigmoid(raw), raw ~ Normal(mean, std), summed over action dimensions. (..., A) -> (...)."""
     normal = -0.5 * ((raw - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2.0 * math.pi)
-    return (normal - log_sigmoid_slope(raw)).sum(dim=-1)  # (MAPPO-7)
+    return (normal - log_sigmoid_slope(raw)).sum(dim=-1)  # (MAPPO-13)
 
 
 def log_sigmoid_slope(raw: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ class ValueNormalizer:
     def normalize(self, returns: Tensor) -> Tensor:
         """(..., N) returns -> (..., N) of about mean 0 and deviation 1."""
         mean, std = self.mean_and_std
-        return ((returns - mean) / std).float()  # (MAPPO-8)
+        return ((returns - mean) / std).float()  # (MAPPO-11)
 
     def denormalize(self, values: Tensor) -> Tensor:
         """The inverse of `normalize`."""
@@ -298,7 +298,7 @@ class MAPPOTeam(AgentTeam):
         mean, log_std = self.gaussian(outputs)
         draw = mean + log_std.exp() * self.normal(mean.shape)
         gaussian = log_std + 0.5 * math.log(2.0 * math.pi * math.e)
-        return (gaussian + log_sigmoid_slope(draw)).sum(dim=-1)  # (MAPPO-10)
+        return (gaussian + log_sigmoid_slope(draw)).sum(dim=-1)  # (MAPPO-14)
 
     # --- learning -----------------------------------------------------------------------------------------------------
 
@@ -355,7 +355,7 @@ class MAPPOTeam(AgentTeam):
         advantages = generalized_advantages(
             c.reward_scale * f["rewards"], values, next_values, terminated, truncated, c.gamma, c.gae_lambda
         )
-        returns = advantages + values  # (MAPPO-11)
+        returns = advantages + values  # (MAPPO-4)
         if c.normalize_values:
             self.normalizer.update(returns, active, self.average_hook)
         fields = {
@@ -406,7 +406,7 @@ class MAPPOTeam(AgentTeam):
         if c.normalize_advantages and active.sum() > 1:  # once a rollout, over living agents; one has no deviation
             mean = masked_mean(advantages, active)
             std = masked_mean((advantages - mean).square(), active).sqrt()
-            advantages = (advantages - mean) / (std + 1e-8)  # (MAPPO-9)
+            advantages = (advantages - mean) / (std + 1e-8)  # (MAPPO-6)
         return advantages
 
     def rollout_values(self, f: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -437,7 +437,7 @@ class MAPPOTeam(AgentTeam):
         inputs = self.agent_inputs(batch.observations, recall(self, batch, self.gru))  # (N, B, in)
         outputs = self.networks["actor"](inputs).transpose(0, 1)  # (B, N, out)
         log_ratio = self.log_prob(outputs, batch.actions, batch.action_masks) - batch.log_probs
-        ratio = log_ratio.exp()  # (MAPPO-3)
+        ratio = log_ratio.exp()  # (MAPPO-8)
         found = {"policy_loss": policy_loss(ratio, batch.advantages, active, c.clip_range)}
         if not c.known_consequences:
             values, clip = self.values(batch.observations, batch.states), c.value_clip_range
@@ -451,7 +451,7 @@ class MAPPOTeam(AgentTeam):
         """One optimizer step of the policies and of the critic."""
         loss = self.losses(batch, batch.active)
         c = self.config.entropy_coefficient * (1.0 - self.progress if self.config.anneal_entropy else 1.0)
-        actor_objective = loss["policy_loss"] - c * loss["entropy"]  # (MAPPO-6)
+        actor_objective = loss["policy_loss"] - c * loss["entropy"]  # (MAPPO-10)
         report = {name: float(value.detach()) for name, value in loss.items()}
         report["actor_gradient"] = self.descend("actor", actor_objective)
         if "value_loss" in loss:

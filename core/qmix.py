@@ -89,7 +89,7 @@ class MonotonicMixer:
         w2 = self.hyper_w2(s).abs().view(batch, self.width, 1)  # (B, M, 1)
         b1 = self.hyper_b1(s).view(batch, 1, self.width)
         v = self.hyper_v(s).view(batch, 1, 1)
-        hidden = F.elu(torch.baddbmm(b1, utilities.unsqueeze(1), w1))  # (B, 1, M)
+        hidden = F.elu(torch.baddbmm(b1, utilities.unsqueeze(1), w1))  # (B, 1, M), rising in every utility (QMIX-4)
         return torch.baddbmm(v, hidden, w2).view(batch)  # (QMIX-2)
 
     def stacks(self) -> list[StackedMLP]:
@@ -102,7 +102,7 @@ class AdditiveMixer:
 
     def __call__(self, utilities: Tensor, states: Tensor) -> Tensor:
         """(B, K) -> (B,)"""
-        return utilities.sum(dim=-1)  # (QMIX-9)
+        return utilities.sum(dim=-1)  # (QMIX-13)
 
     def stacks(self) -> list[StackedMLP]:
         """Nothing to learn."""
@@ -111,12 +111,12 @@ class AdditiveMixer:
 
 def team_reward(rewards: Tensor, active: Tensor) -> Tensor:
     """What is paid to the living, divided by all N agents: to lose a poorly paid one must not pay. (B, N) -> (B,)"""
-    return (rewards * active).sum(dim=-1) / rewards.shape[-1]  # (QMIX-10)
+    return (rewards * active).sum(dim=-1) / rewards.shape[-1]  # (QMIX-6)
 
 
 def td_target(rewards: Tensor, discounts: Tensor, terminated: Tensor, next_values: Tensor) -> Tensor:
     """What Q_tot should say; a truncated step bootstraps, a terminated one does not. All of one shape."""
-    return rewards + discounts * (1.0 - terminated) * next_values  # (QMIX-4)
+    return rewards + discounts * (1.0 - terminated) * next_values  # (QMIX-8)
 
 
 # --- Agent and team ---------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class QMIXTeam(AgentTeam):
         super().__init__(state_dim, action_dim, num_agents, config, device, devices)
         c = self.config
         # A continuous action of A dimensions is A heads of L levels. Each head is a utility of its own in the mixer, so
-        # the greedy joint action stays the tuple of separate maxima. (QMIX-7)
+        # the greedy joint action stays the tuple of separate maxima. (QMIX-12)
         discrete = c.action_type == "discrete"
         self.heads, self.choices = (1, action_dim) if discrete else (action_dim, c.action_levels)
         self.levels = torch.linspace(0.0, 1.0, c.action_levels, dtype=torch.float32, device=self.device)
@@ -190,13 +190,13 @@ class QMIXTeam(AgentTeam):
 
     def epsilon_greedy(self, utilities: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """One legal choice a head, each head for itself: (..., D, L) -> (..., D)."""
-        greedy = mask_logits(utilities, masks).argmax(dim=-1)
+        greedy = mask_logits(utilities, masks).argmax(dim=-1)  # (QMIX-5)
         if not training:
             return greedy
         uniform = self.uniform(utilities.shape)
         random = mask_logits(uniform, masks).argmax(dim=-1)
         explore = self.uniform(greedy.shape) < self.epsilon
-        return torch.where(explore, random, greedy)  # (QMIX-6)
+        return torch.where(explore, random, greedy)  # (QMIX-11)
 
     def stored_choices(self, actions: Tensor) -> Tensor:
         """Replayed actions as choices: (B, N) integers or (B, N, A) levels -> (B, N, D, 1)."""
@@ -221,7 +221,7 @@ class QMIXTeam(AgentTeam):
         loss = self.loss(batch)
         report = {"td_loss": float(loss.detach()), "gradient": self.descend("all", loss, jointly=True)}
         self.updates += 1
-        self.move_targets(c.tau)  # (QMIX-11)
+        self.move_targets(c.tau)  # (QMIX-10)
         return report
 
     def loss(self, batch: Batch) -> Tensor:
@@ -234,7 +234,7 @@ class QMIXTeam(AgentTeam):
             masks = None if batch.next_action_masks is None else batch.next_action_masks.unsqueeze(2)
             # Double Q: the online network chooses the next action, the target network values it.
             next_u = self.utilities(batch.next_observations, memory=next_memory)
-            best = mask_logits(next_u, masks).argmax(dim=-1, keepdim=True)  # (QMIX-8)
+            best = mask_logits(next_u, masks).argmax(dim=-1, keepdim=True)  # (QMIX-7)
             _, next_memory = self.memories(batch, self.gru_target)
             next_q = self.utilities(batch.next_observations, "utility_target", next_memory)
             next_q = next_q.gather(-1, best).squeeze(-1)  # (B, N, D)
@@ -252,7 +252,7 @@ class QMIXTeam(AgentTeam):
             # One team reward, and one end of the task: when nobody is left.
             ended = (batch.terminated.bool() | ~batch.active.bool()).all(dim=-1).float()
             y = td_target(team_reward(rewards, batch.active), batch.discounts.squeeze(-1), ended, next_q_tot)
-        return masked_mean((q_tot - y).square(), batch.active.amax(dim=-1))  # (QMIX-5)
+        return masked_mean((q_tot - y).square(), batch.active.amax(dim=-1))  # (QMIX-9)
 
     def memories(self, batch: Batch, gru: StackedGRU | None) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """What recurrent agents remember once they have seen the observations, and the next ones: (N, B, H) each."""

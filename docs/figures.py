@@ -55,7 +55,7 @@ def main(names: Sequence[str]) -> int:
 
 def additive_fit(payoff: np.ndarray) -> np.ndarray:
     """Least-squares fit of VDN's class Q_1(a_1) + Q_2(a_2): row mean + column mean - mean. (A, A) -> (A, A)"""
-    return payoff.mean(axis=1, keepdims=True) + payoff.mean(axis=0, keepdims=True) - payoff.mean()
+    return payoff.mean(axis=1, keepdims=True) + payoff.mean(axis=0, keepdims=True) - payoff.mean()  # (GAME-1)
 
 
 def monotone_fits(payoff: np.ndarray, increasing_differences: bool) -> list[tuple[float, np.ndarray]]:
@@ -103,7 +103,7 @@ def _rules(n: int, increasing_differences: bool) -> np.ndarray:
             if j + 1 < n:
                 rule([(i, j + 1)], [(i, j)])
             if increasing_differences and i + 1 < n and j + 1 < n:
-                rule([(i + 1, j + 1), (i, j)], [(i + 1, j), (i, j + 1)])
+                rule([(i + 1, j + 1), (i, j)], [(i + 1, j), (i, j + 1)])  # (GAME-2)
     return np.stack(rules)
 
 

@@ -69,7 +69,7 @@ class OrderUpTo:
         """Observations (..., N, 14) -> orders (..., N, 1) as shares of order_limit, row i from observation i."""
         own = np.asarray(observations, dtype=float) * self.scale
         position = 4.0 * (own[..., _ON_HAND] + own[..., _PIPELINE])  # (..., N) inventory position, units
-        missing = self.base + self.factor * own[..., _AVERAGE] - position  # (RETAIL-2)
+        missing = self.base + self.factor * own[..., _AVERAGE] - position  # (RETAIL-3)
         order = np.where(position <= self.reorder, missing, 0.0) / self.order_limit
         return np.clip(order, 0.0, 1.0)[..., None]
 
@@ -179,7 +179,7 @@ def newsvendor_levels(env: MultiWarehouseEnv, seed: int = TUNING_SEED) -> np.nda
     env.reset(seed)
     demand = np.stack([env.episode(e).demand for e in range(env.num_envs)])  # (E, T, N)
     running = np.concatenate([np.zeros_like(demand[:, :1]), demand.cumsum(axis=1)], axis=1)
-    z = NormalDist().inv_cdf(c.stockout_cost / (c.stockout_cost + c.holding_cost))  # (RETAIL-1)
+    z = NormalDist().inv_cdf(c.stockout_cost / (c.stockout_cost + c.holding_cost))  # (RETAIL-2)
     spans = np.broadcast_to(np.asarray(c.lead_times), (env.num_agents,)) + 1
     windows = (running[:, k:, i] - running[:, :-k, i] for i, k in enumerate(spans))
     return np.array([window.mean() + z * window.std() for window in windows])

@@ -178,7 +178,7 @@ class MultiWarehouseEnv:
         # 1. Orders; the supplier rations pro rata.
         orders = self._checked(actions) * self._order_limit  # (E, N)
         fill = np.minimum(1.0, self._supply[t] / np.maximum(orders.sum(axis=-1, keepdims=True), 1e-12))  # (E, 1)
-        shipped = fill * orders
+        shipped = fill * orders  # (RETAIL-4)
         # 2. Arrivals; what does not fit into the storage is sent back.
         arriving = self._pipeline[0]
         accepted = np.minimum(arriving, np.maximum(self._storage - self._on_hand, 0.0))
@@ -192,7 +192,7 @@ class MultiWarehouseEnv:
         # et al. 2011). Within a pass every warehouse gives to one neighbour only, so nothing is given away twice.
         received = sent = 0.0
         for giver, receiver in ((self._next, self._previous), (self._previous, self._next)):
-            moved = np.minimum(np.minimum(unmet, stock[:, giver]), c.lane_limit)
+            moved = np.minimum(np.minimum(unmet, stock[:, giver]), c.lane_limit)  # (RETAIL-5)
             given = moved[:, receiver]
             unmet, received = unmet - moved, received + moved
             stock, sent = stock - given, sent + given
@@ -226,7 +226,7 @@ class MultiWarehouseEnv:
     def _outcome(self, cost: np.ndarray, details: dict[str, np.ndarray]) -> tuple[Any, Any, Any, dict[str, Any]]:
         """The period's (E, N) costs and details -> what `step` returns."""
         w, over = self.constants.team_reward_weight, self._period == self.constants.horizon
-        rewards = (-w * cost.mean(axis=-1, keepdims=True) - (1.0 - w) * cost).astype(np.float32)
+        rewards = (-w * cost.mean(axis=-1, keepdims=True) - (1.0 - w) * cost).astype(np.float32)  # (RETAIL-1)
         dones = np.full(cost.shape, over)
         info: dict[str, Any] = {"details": {name: self._squeeze(values).copy() for name, values in details.items()}}
         info["truncated"] = over if self.num_envs is None else dones[:, 0]

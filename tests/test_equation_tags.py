@@ -2,7 +2,7 @@
 
 On the page an equation is headed by a line such as
 
-    **(MADDPG-2)** The critic's target · `td_target` in `core/maddpg.py`
+    **(MADDPG-4)** The critic's target · `td_target` in `core/maddpg.py`
 
 and in the code the tag stands in a comment inside that very function.
 
@@ -86,6 +86,23 @@ def test_no_equation_is_on_the_page_twice():
 def test_an_equation_follows_every_heading():
     for heading in HEADING.finditer(PAGE):
         assert PAGE[heading.end() :].startswith("\n\n$$\n"), heading.group(0)
+
+
+def test_every_displayed_equation_has_a_heading():
+    blocks = re.split(r"^\$\$$", PAGE, flags=re.MULTILINE)
+    untagged = [equation for before, equation in zip(blocks[::2], blocks[1::2], strict=False) if not tagged(before)]
+    assert not untagged, "write these inside a sentence, or give them a tag and a line of code"
+
+
+def tagged(text: str) -> bool:
+    return HEADING.fullmatch(text.rstrip().splitlines()[-1]) is not None
+
+
+def test_equations_are_numbered_in_the_order_of_reading():
+    numbers: dict[str, list[int]] = {}
+    for name, number, _, _ in HEADING.findall(PAGE):
+        numbers.setdefault(name, []).append(int(number))
+    assert numbers == {name: list(range(1, len(found) + 1)) for name, found in numbers.items()}
 
 
 @pytest.mark.parametrize("tag", EQUATIONS)

@@ -138,7 +138,7 @@ def test_pair_weight_mixes_the_two_losses_and_asks_for_pairs():
 
 
 def all_pairs_by_hand(team, batch) -> torch.Tensor:
-    """(MADDPG-14) agent by agent and pair by pair."""
+    """(MADDPG-13) agent by agent and pair by pair."""
     half = len(batch.rewards) // 2
     next_actions = actions_of(team, "actor_target", batch.next_observations)
     next_q = one_by_one(team, "critic_target", batch, next_actions, later=True)
@@ -250,7 +250,7 @@ def test_an_agents_own_loss_moves_only_its_actor(kind, objective):
         if objective == "own":
             assert not any(others)  # exactly 0
         else:
-            assert all(others)  # (MADDPG-9): Q_i is climbed by everybody's action
+            assert all(others)  # (MADDPG-10): Q_i is climbed by everybody's action
 
 
 @each_objective

@@ -454,7 +454,7 @@ KNOWING = {"known_consequences": True, "rollout_length": 5, "learning_rate": 0.0
 
 
 def test_known_advantages_by_hand():
-    """(MAPPO-13): the action's value less what the policy would have got; nothing where there was no choice."""
+    """(MAPPO-7): the action's value less what the policy would have got; nothing where there was no choice."""
     costs = torch.tensor([[1.0, 3.0, 5.0], [float("nan")] * 3]).view(2, 1, 1, 3)
     actions = torch.tensor([1, 0]).view(2, 1, 1)
     log_probs = torch.tensor([0.5, 0.25, 0.25]).log().expand(2, 1, 1, 3)

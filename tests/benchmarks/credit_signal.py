@@ -4,7 +4,7 @@
 
 The team of the demo's settings trains for 100 episodes with its learnt critic. Then it plays whole episodes in which
 the consequences of every decision are known, and the critic's advantages of these decisions are set beside what the
-decisions really were worth: A = Q(a) - sum of pi Q, (MAPPO-13). The square of their correlation is the share of the
+decisions really were worth: A = Q(a) - sum of pi Q, (MAPPO-7). The square of their correlation is the share of the
 learning signal that is about the decision.
 """
 
