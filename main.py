@@ -16,6 +16,11 @@ from core.experiment.runs.flags import MAX_SEED, whole
 from core.experiment.runs.side_by_side import run_side_by_side
 
 ROOT = Path(__file__).resolve().parent
+FLAGS = {
+    "demos": ("fast", "seed", "device", "out"),
+    "audit": ("seed",),
+    "what_if": ("episodes", "out"),
+}  # of each action
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -34,20 +39,36 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--what-if", type=Path, metavar="RUN", help="what if demand surges, a channel fails, ...?")
     add = parser.add_argument
-    add("--fast", action="store_true", help="demos: a short budget, to see that everything works (default: no)")
+    add(
+        "--fast",
+        action="store_true",
+        default=None,
+        help="demos: a short budget, to see that everything works (default: no)",
+    )
     add("--seed", type=whole(0, MAX_SEED), metavar="S", help="of the training, or of the audited episode (default: 0)")
-    add("--device", default="auto", metavar="D", help="demos: auto, cpu, cuda, cuda:N (default: auto)")
-    add("--episodes", type=int, default=1000, metavar="N", help="what-if: unseen episodes a policy (default: 1000)")
+    add("--device", metavar="D", help="demos: auto, cpu, cuda, cuda:N (default: auto)")
+    add("--episodes", type=int, metavar="N", help="what-if: unseen episodes a policy (default: 1000)")
     out = "demos: results go to DIR/retail and DIR/banking; what-if: to DIR (default: beside the run)"
     add("--out", type=Path, metavar="DIR", help=out)
     options = parser.parse_args(argv)
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device or "auto"):
         parser.error(f"argument --device: {options.device!r} was found; give auto, cpu, cuda or cuda:N")
+    action = next(name for name in FLAGS if getattr(options, name) is not None)
+    for flag in sorted({flag for flags in FLAGS.values() for flag in flags} - set(FLAGS[action])):
+        if getattr(options, flag) is not None:
+            belongs = " or ".join(name.replace("_", "-") for name, flags in FLAGS.items() if flag in flags)
+            parser.error(f"argument --{flag}: it is for {belongs}; leave it out")
     return options
 
 
 def run_demos(options: argparse.Namespace) -> int:
-    flags = ["--seed", str(options.seed or 0), "--device", options.device, *(["--fast"] if options.fast else [])]
+    flags = [
+        "--seed",
+        str(options.seed or 0),
+        "--device",
+        options.device or "auto",
+        *(["--fast"] if options.fast else []),
+    ]
     scripts = []
     for name in options.demos:
         out = [] if options.out is None else ["--out", str(options.out / name)]
@@ -69,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.what_if:
             from core.experiment.deployment.what_if import what_if
 
-            what_if(options.what_if, options.episodes, options.out)
+            what_if(options.what_if, 1000 if options.episodes is None else options.episodes, options.out)
     return command.exit_code
 
 

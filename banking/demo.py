@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         run = Run("banking", options, SETTINGS, make_env, command)
 
         # Three routers that share three channels, and three agents that know nothing of them yet.
-        env, agents = run.training(run.seeds[0])
+        env = run.environment(run.seeds[0])
+        agents = run.team(env, run.seeds[0])
         classical = rules(run.unseen)
         run.begin(env, agents, COLUMNS[0], STORY)
 
@@ -50,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 
         # The same algorithm and budget, told after each episode what every action did, in place of the critic's guess.
         if run.has_known_form:
-            env, agents = run.training(run.seeds[0], known=True)
+            env = run.environment(run.seeds[0], known=True)
+            agents = run.team(env, run.seeds[0], known=True)
             run.train(env, agents, run.seeds[0], known=True)
             run.judge_trained(agents, run.seeds[0], known=True)
 

@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
         options = parse(command.name, SETTINGS, algorithm, argv, episodes=EPISODES, data_help=DATA)
         run = Run("banking", options, SETTINGS, make_env, command)
         data = run.options.data
-        env, agents = run.training(run.seeds[0])  # refused now, if at all
+        env = run.environment(run.seeds[0])
+        agents = run.team(env, run.seeds[0])  # refused now, if at all
         classical = rules(run.unseen) if data is None else None
         report = "" if data is None else full_report(data) + "\n"
         run.begin(env, agents, (COLUMNS if data is None else DATA_COLUMNS)[0], report)
@@ -42,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         run.judge_rules(classical)
         for number, seed in enumerate(run.seeds):
             if number > 0:
-                env, agents = run.training(seed)
+                env = run.environment(seed)
+                agents = run.team(env, seed)
             run.judge_untrained(agents, seed)
             run.train(env, agents, seed)
             run.judge_trained(agents, seed)

@@ -254,11 +254,11 @@ class MAPPOTeam(AgentTeam):
 
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
-        memory, recalled = remember(self, observations)
+        memory, before = remember(self, observations)
         outputs = self.networks["actor"](self.agent_inputs(observations, memory)).transpose(0, 1)  # (E, N, out)
         drawn = self.draw(outputs, training, masks)
         if training:  # the ratio of the update needs the probabilities of this moment, not of a later one
-            self.acting = {"actions": drawn, "log_probs": self.log_prob(outputs, drawn, masks), **recalled}
+            self.acting = {"actions": drawn, "log_probs": self.log_prob(outputs, drawn, masks), **before}
         return self.to_environment(drawn)
 
     def draw(self, outputs: Tensor, training: bool, masks: Tensor | None) -> Tensor:

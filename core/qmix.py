@@ -177,9 +177,9 @@ class QMIXTeam(AgentTeam):
 
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
-        memory, recalled = remember(self, observations)
+        memory, before = remember(self, observations)
         if training:
-            self.acting = recalled
+            self.acting = before
         return self.decide(self.utilities(observations, memory=memory).flatten(2), training, masks)
 
     def decide(self, outputs: Tensor, training: bool, masks: Tensor | None) -> Tensor:

@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         )
         run = Run("retail", options, SETTINGS, make_env, command)
         data = run.options.data
-        env, agents = run.training(run.seeds[0])  # refused now, if at all
+        env = run.environment(run.seeds[0])
+        agents = run.team(env, run.seeds[0])  # refused now, if at all
         classical = rules(run.unseen) if data is None else None
         report = "" if data is None else data_report(load_sales(data)) + "\n"
         run.begin(env, agents, COLUMNS[0], report)
@@ -47,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         run.judge_rules(classical)
         for number, seed in enumerate(run.seeds):
             if number > 0:
-                env, agents = run.training(seed)
+                env = run.environment(seed)
+                agents = run.team(env, seed)
             run.judge_untrained(agents, seed)
             run.train(env, agents, seed)
             run.judge_trained(agents, seed)

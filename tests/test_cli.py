@@ -342,6 +342,14 @@ def test_main_refuses_a_mistake_once_before_it_starts_the_demos(capsys, monkeypa
     assert stopped.value.code == 2 and message.count("error:") == 1 and flags[-1] in message
 
 
+@pytest.mark.parametrize("line", ["--all --episodes 5", "--audit RUN --fast", "--what-if RUN --seed 1"])
+def test_main_refuses_a_flag_of_another_action(capsys, line):
+    with pytest.raises(SystemExit) as stopped:
+        main_script.main(line.split())
+    stray = next(word for word in reversed(line.split()) if word.startswith("--"))
+    assert stopped.value.code == 2 and f"argument {stray}: it is for" in capsys.readouterr().err
+
+
 def test_main_runs_the_demos_with_its_flags(monkeypatch, tmp_path):
     called = []
     monkeypatch.setattr(main_script, "run_side_by_side", lambda scripts: called.extend(scripts) or 7)

@@ -98,18 +98,22 @@ class Run:
         """The algorithm can also learn from known consequences on this problem (see `Setting.known`)."""
         return self.options.setting.known is not None
 
-    def training(self, seed: int, known: bool = False) -> tuple[Any, AgentTeam]:
-        """The training environment and the untrained team of one training; `known`: where consequences are known."""
-        options, setting = self.options, self.options.setting
-        if known:  # its own hyper-parameters: what the user changed is of the documented form
-            setting, options = setting.known, dataclasses.replace(options, config={})
+    def environment(self, seed: int, known: bool = False) -> Any:
+        """The environment of one training; `known`: it hands over the consequences of every action."""
+        options, setting = self.options, self.options.setting.known if known else self.options.setting
         first = curriculum_level(0.0) if options.curriculum else options.difficulty
         copies = distributed.share_of(options.num_envs)
         try:
-            env = self.make_env(copies, first, seed=seed, data=options.data, **setting.env)
+            return self.make_env(copies, first, seed=seed, data=options.data, **setting.env)
         except TypeError as error:  # of an env_options that somebody edited
             raise ValueError(f"env_options {dict(setting.env)}: {error}") from error
-        return env, setting.team(env, {**options.config, "seed": seed}, options.device)
+
+    def team(self, env: Any, seed: int, known: bool = False) -> AgentTeam:
+        """The untrained team of one training, made by the factory that the script imports, or by that of `--algo`."""
+        setting, changes = self.options.setting, self.options.config
+        if known:  # its own hyper-parameters: what the user changed is of the documented form
+            setting, changes = setting.known, {}
+        return setting.team(env, {**changes, "seed": seed}, self.options.device)
 
     def begin(self, env: Any, agents: AgentTeam, headline: tuple[str, str, str], story: str = "") -> None:
         """Look at the environment and the team, make the folder, tell the story and what will be done.
@@ -181,7 +185,7 @@ class Run:
             self.steps = record_episode(single, agents, self.first_seed)
 
     def train(self, env: Any, agents: AgentTeam, seed: int, known: bool = False) -> Any:
-        """Train one team, from its checkpoint if there is one -> history. `known`: as in `training`.
+        """Train one team, from its checkpoint if there is one -> history. `known`: as in `environment`.
 
         Raises:
             Interrupted: a signal stopped it; what was done is saved.
