@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
@@ -95,6 +96,12 @@ class TransactionRoutingEnv:
         """Take "easy", "medium" or "hard" from the next reset on; constants given to the constructor stay as given."""
         self._next_constants = routing_constants(name, self.scenario, self._overrides)
         self.difficulty = name
+
+    def world(self) -> dict:
+        """All that scales observations and tells channels here, as plain values: `TransactionRoutingEnv(**constants)`
+        with those of "constants" is this world again. "agents": a name a router."""
+        constants = {name: np.asarray(value).tolist() for name, value in asdict(self.constants).items()}
+        return {"agents": [f"router {i + 1}" for i in range(self.num_agents)], "constants": constants}
 
     # ------------------------------------------------------------------ reset
 

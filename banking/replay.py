@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,14 @@ class RecordedRouting(TransactionRoutingEnv):
             info["episode_metrics"]["window"] = np.array(stretches) if self.num_envs else float(stretches[0])
             info["episode_metrics"]["latency_log_s"] = 0.001 * self.log.speed * info["episode_metrics"]["latency_ms"]
         return observations, rewards, dones, info
+
+    def world(self) -> dict[str, Any]:
+        """As in TransactionRoutingEnv, with the names of the file, the seconds of the log in a simulated one, and when
+        the training part, the test part and the last transaction are."""
+        log = self.log
+        moments = (log.midnight + timedelta(seconds=float(log.seconds[k])) for k in (0, log.training, -1))
+        since = [moment.isoformat(" ", "seconds") for moment in moments]
+        return {**super().world(), "agents": list(log.routers), "log_speed": log.speed, "since": since}
 
     @property
     def logged_channels(self) -> np.ndarray:

@@ -12,7 +12,7 @@ policies cost 150-200 an episode: they are a design, not evidence.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,12 @@ class MultiWarehouseEnv:
             raise ValueError(f"{name} has shape {array.shape}: give finite factors >= 0 of shape {wanted}")
         array = np.concatenate([array, np.repeat(array[-1:], MAX_LOOKAHEAD, axis=0)])
         return array.reshape(len(array), 1, -1) if name == "demand_multiplier" else array
+
+    def world(self) -> dict[str, Any]:
+        """All that scales observations and limits actions here, as plain values: `MultiWarehouseEnv(**constants)` with
+        those of "constants" is this world again. "agents": a name a warehouse."""
+        constants = {name: np.asarray(value).tolist() for name, value in asdict(self.constants).items()}
+        return {"agents": [f"warehouse {i + 1}" for i in range(self.num_agents)], "constants": constants}
 
     # -------------------------------------------------------------------------------------------------- episode
 

@@ -104,6 +104,13 @@ class RecordedWarehouses(MultiWarehouseEnv):
         costs = (float(np.sum(c.mean_demand)) * c.stockout_cost for c in (default, here))
         return {"reward_scale": next(costs) / max(next(costs), 1e-9)}
 
+    def world(self) -> dict[str, Any]:
+        """As in MultiWarehouseEnv, with the names of the file, the days of a period, and the first day of the training
+        part, of the test part, and after both."""
+        sales = self.sales
+        since = [sales.day(period).isoformat() for period in (0, sales.training, len(sales.units))]
+        return {**super().world(), "agents": list(sales.warehouses), "days": sales.days, "since": since}
+
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         observations, rewards, dones, info = super().step(actions)
         names = np.array(self.sales.warehouses)

@@ -214,7 +214,8 @@ ODD: list[Any] = [REMOVED, None, -1, HUGE, "x", [], {}, 0.5]
 
 
 def edited_options(world: World, chance: random.Random) -> Iterator[Injection]:
-    for key in ("episodes", "num_envs", "algo", "seed", "hyperparameters", "env_options", "problem", "data_sha256"):
+    keys = "episodes num_envs algo seed hyperparameters env_options problem data_sha256 world"
+    for key in keys.split():
         odd = [v for v in ODD if not (v == {} and key in ("env_options", "data_sha256", "hyperparameters"))]
         yield from each(key, odd, lambda v, k=key: refused(lambda: world.resume(world.config_changed(k, v))))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -22,6 +23,10 @@ import banking.train
 import main as main_script
 import retail.settings
 import retail.train
+from banking.environment import TransactionRoutingEnv
+from core.experiment.runs.folders import RunFolder
+from core.experiment.runs.resume import stored_world
+from retail.environment import MultiWarehouseEnv
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBLEMS = {"retail": retail, "banking": banking}
@@ -229,6 +234,34 @@ def test_the_users_own_data_is_reported_learnt_from_and_judged_on_its_test_part(
     data.write_text(data.read_text() + "\n")
     assert train(name, tmp_path / "out", *flags) == 2
     assert "has changed since the run began" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("own_data", [True, False])
+@pytest.mark.parametrize(
+    ("name", "environment", "agents", "limit"),
+    [
+        ("retail", MultiWarehouseEnv, ["hamburg", "berlin", "munich", "leipzig", "rostock"], "order_limit"),
+        ("banking", TransactionRoutingEnv, ["centre", "north", "south"], "risk_limit"),
+    ],
+)
+def test_the_world_of_a_run_is_in_its_folder_and_another_one_is_refused(
+    tmp_path, capsys, monkeypatch, untuned, name, environment, agents, limit, own_data
+):
+    """What scales observations and limits actions is known without the user's file."""
+    assert train(name, tmp_path, *TINY, *(["--data", str(EXAMPLES[name])] if own_data else [])) == 0
+    folder, config = RunFolder(newest(tmp_path)), json.loads((newest(tmp_path) / "config.json").read_text())
+    world = stored_world(folder, config)
+    assert environment(**world["constants"]).world()["constants"] == world["constants"]
+    assert not own_data or (world["agents"], len(world["since"])) == (agents, 3)
+    module = PROBLEMS[name].train
+    changed = functools.partial(module.make_env, **{limit: 3.5})
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "make_env", changed)
+        assert train(name, tmp_path, "--resume") == 2
+        assert f"the run began with {limit}" in capsys.readouterr().err
+    folder.write_config(config | {"world": world | {"agents": agents[1:]}})
+    assert train(name, tmp_path, "--resume") == 1
+    assert "world in config.json is missing or edited" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["retail", "banking"])

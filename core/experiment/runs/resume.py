@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -105,6 +106,39 @@ def fingerprints(data: str | None) -> dict[str, str]:
     if data is None:
         return {}
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files_of(data)}
+
+
+def stored_world(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What `env.world()` was when the run began: names, scales, limits, costs. It needs no file of the user's.
+
+    Raises:
+        RunError: it is not there, or has been edited.
+    """
+    world = config.get("world")
+    if not isinstance(world, dict) or config.get("world_sha256") != world_sha256(world):
+        raise RunError(f"{folder.path}: world in config.json is missing or edited; put it back, or start a new run")
+    return world
+
+
+def world_sha256(world: Mapping[str, Any]) -> str:
+    """What tells one world from another."""
+    return hashlib.sha256(json.dumps(world, sort_keys=True).encode()).hexdigest()
+
+
+def require_same_world(folder: RunFolder, now: Mapping[str, Any]) -> None:
+    """Refuse an environment whose limits, scales, costs or names are not those that the run began with.
+
+    Raises:
+        UsageError: naming what differs.
+        RunError: see `stored_world`.
+    """
+    then = stored_world(folder, folder.read_config())
+    if world_sha256(then) == world_sha256(now):
+        return
+    then, now = (world | world["constants"] for world in (then, json.loads(json.dumps(now))))
+    name = next(name for name in {**now, **then} if name != "constants" and then.get(name) != now.get(name))
+    found = f"the run began with {name} {then.get(name)!r}, now it is {now.get(name)!r}"
+    raise UsageError(f"{folder.path}: {found}: start a new run for another world")
 
 
 def read_checkpoint(folder: RunFolder, episodes: int, say: Any) -> dict[str, Any] | None:

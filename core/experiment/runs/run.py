@@ -21,7 +21,7 @@ from core.experiment.runs import distributed
 from core.experiment.runs.command import Command, RunError
 from core.experiment.runs.flags import Options
 from core.experiment.runs.folders import RunFolder, printable, provenance, require_writable, write_text
-from core.experiment.runs.resume import STORED, fingerprints, read_checkpoint, reopen
+from core.experiment.runs.resume import STORED, fingerprints, read_checkpoint, reopen, require_same_world, world_sha256
 from core.experiment.runs.settings import Setting, curriculum_level
 from core.experiment.runs.signals import Interrupted
 from core.experiment.training import train
@@ -76,6 +76,8 @@ class Run:
             _require_matplotlib()
         copies = min(COPIES, options.eval_episodes)
         self.unseen = make_env(copies, options.difficulty, data=options.data, evaluation=True)
+        if options.resume is not None:
+            require_same_world(self.folder, self.unseen.world())
         self.first_seed = VALIDATION_SEED if options.validation else EVALUATION_SEED  # of the first unseen episode
         self._tables: list[Any] = []
         self._histories: dict[int, Any] = {}
@@ -289,6 +291,8 @@ class Run:
             "problem": self.problem,
             **self._stored(agents),
             "data_sha256": fingerprints(self.options.data),
+            "world": self.unseen.world(),
+            "world_sha256": world_sha256(self.unseen.world()),
             "env_options": dict(self.options.setting.env),
             "hyperparameters": hyperparameters,
             **provenance(),
