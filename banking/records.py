@@ -143,7 +143,6 @@ def _checked(table: Table) -> tuple[Any, list[str]]:
     complaints.refuse()
     for name in ("router", "channel"):
         if name in columns:
-            checks.no_line_breaks(table, name)
             checks.names_alike(table, name)
     if (when[0] == when[0].dt.normalize()).all():
         raise ValueError(

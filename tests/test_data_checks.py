@@ -42,10 +42,28 @@ TOTALS = [
     for line in sales()[1::2]
 ]
 REFUSED = {
-    "a name in capitals": (sales(line9="2024-01-04,B,5"), "'b' and 'B', the same name"),
+    "a name in capitals": (sales(line9="2024-01-04,B,5"), "'b' (line 3) and 'B' (line 9), the same name"),
     "blanks within a name": (sales(line9="2024-01-04,b 1,5", line11="2024-01-05,b  1,5"), "the same name"),
     "thousands points": ([line.replace(",5", ",1.234") for line in sales()], "a thousand, or one and a part"),
-    "a stray quote": (sales(line9='2024-01-04,"b,5', line10='2024-01-05,a",5'), "line 9"),
+    "one thousands point among whole numbers": (sales(line9="2024-01-04,b,1.234"), "'1.234' (line 9): a thousand, or"),
+    "a thousands comma": (sales(line9='2024-01-04,b,"1,234"'), "line 9: units is '1,234': a mark of thousands?"),
+    "two thousands points": (sales(line9="2024-01-04,b,1.234.567"), "'1.234.567': a mark of thousands?"),
+    "a thousands blank": (sales(line9="2024-01-04,b,1\u202f234"), "a mark of thousands?"),
+    "a thousands apostrophe": (sales(line9="2024-01-04,b,1'234"), "a mark of thousands?"),
+    "a decimal comma": (sales(line9='2024-01-04,b,"1,5"'), "line 9: units is '1,5', no number"),
+    "a stray quote in a name": (sales(line9='2024-01-04,"b,5', line10='2024-01-05,a",5'), "line 9: a quote opens here"),
+    "a stray quote in a number": (sales(line9='2024-01-04,b,"5', line11='2024-01-06,a,5"'), "line 9: a quote opens"),
+    "a stray quote that never closes": (sales(line9='2024-01-04,"b,5'), "line 9: a quote opens here"),
+    "a stray quote in another column": (
+        [line + ',"x' * (k == 8) + ',x"' * (k == 9) + ",x" * (k not in (8, 9)) for k, line in enumerate(sales())],
+        "line 9: a quote opens here",
+    ),
+    "a header in line 3 with other separators": (
+        ["Report | Sales 2024", "", *(line.replace(",", ";") for line in sales())],
+        "the first line is no header: line 3 is; the columns are separated by ';'",
+    ),
+    "a title with a bar": (["Report | Sales 2024", *sales()], "the first line is no header: line 2 is; save"),
+    "tabs": ([line.replace(",", "\t") for line in sales()], "the columns are separated by '\\t'"),
     "sums as a place": ([*sales(), *TOTALS], "'Total' is the sum of the others"),
     "a corrected total": ([*sales(), "2024-01-04,b,77"], "another total of the same date and warehouse"),
     "a date far from the rest": (sales(line181="2042-01-04,b,5"), "correct the dates far from the rest"),
@@ -54,6 +72,20 @@ REFUSED = {
         "almost nothing happens in the test part",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["B", "ｂ", "b\u200b", "007", "7.0", "Malmo\u0308 1", "MALMÖ_1", "malmö-01", "NULL", "nan", "N/A"],
+)
+def test_a_name_written_in_two_ways_and_a_name_that_is_none_are_refused(tmp_path, other):
+    names = {"0": "7", "7": "7", "M": "Malmö 1", "m": "Malmö 1"}
+    lines = [line.replace(",b,", f",{names.get(other[0], 'b')},") for line in sales()]
+    lines[8] = f"2024-01-04,{other},5"
+    found = "line 9: warehouse is" if other[0].upper() == "N" else "(line 9), the same name written differently"
+    with pytest.raises(ValueError, match="file.csv") as refusal:
+        load(tmp_path, lines, load_sales)
+    assert found in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", list(REFUSED))

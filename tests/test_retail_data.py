@@ -231,6 +231,9 @@ def test_what_the_planner_knows_replaces_what_is_assumed(tmp_path):
         ('{"lead_times": {"a": 1}}', "give it for a, b"),
         ('{"lead_times": [1, 2, 3]}', "one a warehouse"),
         ('{"storage": -4}', "must be > 0"),
+        ('{"storage": ' + "[" * 100_000 + "1" + "]" * 100_000 + "}", "not valid JSON"),
+        ('{"storage": ' + "[" * 500 + "1" + "]" * 500 + "}", "storage"),
+        ('{"storage": NaN}', "storage"),
     ],
 )
 def test_constants_that_make_no_sense_are_refused(tmp_path, content, found):

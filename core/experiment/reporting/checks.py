@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 import numpy as np
 
-from core.experiment.reporting.csv_table import Table, counted, some
+from core.experiment.reporting.csv_table import Table, counted, in_pandas, some
 
 EMPTY = 0.1  # a test part with less than this share of the training part's busy periods holds no business
 SUMS = 0.95  # share of periods in which a place is the sum of the others
@@ -15,35 +16,40 @@ FAILED = ("fail", "declin", "reject", "cancel", "refund", "revers", "chargeback"
 
 
 def names_alike(table: Table, column: str) -> None:
-    """Refuse names that differ only in case, blanks, or in how a number is written."""
+    """Refuse names that differ only in how they are written."""
     groups: dict[str, list[str]] = {}
     for name in map(str, table.columns[column].unique()):
-        plain = " ".join(name.split()).casefold()
-        number = re.fullmatch(r"0*(\d+)(?:\.0*)?", plain)
-        groups.setdefault(number[1] if number else plain, []).append(name)
+        groups.setdefault(_plainly(name), []).append(name)
     alike = [names for names in groups.values() if len(names) > 1]
     if alike:
-        found = some(" and ".join(map(repr, names)) for names in alike)
+        found = some(" and ".join(_with_line(table, column, name) for name in names) for names in alike)
         raise ValueError(f"{table.path}: {column} has {found}, the same name written differently; write it in one way")
 
 
-def no_line_breaks(table: Table, column: str) -> None:
-    """Refuse a name that swallowed lines, as a stray quote makes."""
-    breaks = table.columns[column].str.count("\n").to_numpy()
-    if breaks.any():
-        row = int(np.argmax(breaks > 0))
-        line = int(table.lines[row] - breaks[row])
-        raise ValueError(f"{table.path}: line {line}: a quote opens here and swallows lines; close it, or leave it out")
+def _with_line(table: Table, column: str, name: str) -> str:
+    written = repr(name) if unicodedata.is_normalized("NFC", name) else ascii(name)  # the two would look the same
+    return f"{written} (line {table.lines[(table.columns[column] == name).to_numpy().argmax()]})"
+
+
+def _plainly(name: str) -> str:
+    """A name without what exports change: case, composition, invisible signs, blanks, hyphens, 007 for 7 or 7.0."""
+    letters = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    visible = "".join(sign for sign in letters if unicodedata.category(sign) not in ("Cf", "Cc"))
+    joined = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", re.sub(r"\s*[\s_-]\s*", " ", visible))
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"(?<=\d)[.,]0*$", "", joined))
 
 
 def no_thousands_points(table: Table, column: str) -> None:
     """Refuse 1.234 where every number with a point has three digits behind it: it may be a thousand, or one."""
-    text = table.columns[column]
+    text = table.columns[column].cat.categories.to_series()
     points = text[text.str.contains(".", regex=False)]
-    if len(points) >= 2 and points.str.fullmatch(r"[1-9]\d{0,2}(\.\d{3})+").all():
+    if len(points) and points.str.fullmatch(r"[+-]?[1-9]\d{0,2}\.\d{3}").all():
+        there = table.columns[column].isin(points).to_numpy()
+        found = f"{counted(int(there.sum()), 'number')} like {points.iloc[0]!r} (line {some(table.lines[there])})"
         raise ValueError(
-            f"{table.path}: {column} has {counted(len(points), 'number')} like {points.iloc[0]!r}: a thousand, or one "
-            "and a part? Write thousands without a point, decimals with one digit more or less"
+            f"{table.path}: {column} has {found}: a thousand, or one and a part? Write thousands without a point"
+            + in_pandas(table.path, 'thousands="."')
+            + f"\nor, if parts are meant, one of them with another digit: {points.iloc[0]}0"
         )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import sys
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,8 @@ import numpy as np
 from core.team.files import require_regular
 
 SHOWN = 10  # bad lines told in full
+HEAD = 50  # lines looked through for a header that is not the first
+SLICE = 500_000  # texts taken apart at once: each becomes several while it is
 YEARS = (1970, 2100)  # a year outside is a typing error
 TIME = (
     r"^(\d{4}-\d{2}-\d{2})"  # date
@@ -26,24 +30,30 @@ TIME = (
     r" ?(Z|UTC|[+-]\d{2}(?::?\d{2})?)?$"  # time zone
 )
 
+# In the place of a name these say that there is none, as pandas, R, SQL and spreadsheets write it.
+NO_NAME = set("null nan none n/a na n.a. #n/a #na nil nat <na> <null> (null) (blank) undefined - -- ?".split())
+THOUSANDS = r"[+-]?\d{1,3}(?:[ .,'’\u00a0\u2009\u202f]\d{3})+(?:[.,]\d*)?"  # 1,234 or 1.234.567,8 or 1 234
+
 
 @dataclass
 class Complaints:
     """What is wrong in a file, by line."""
 
     path: str | Path
-    found: dict[int, str] = field(default_factory=dict)  # line -> the first thing wrong with it
+    found: dict[int, str] = field(default_factory=dict)  # line -> the first thing wrong with it, of those to be shown
+    lines: list[np.ndarray] = field(default_factory=list)  # all of them
 
     def add(self, lines: Any, values: Any, text: str) -> None:
-        """Note `text` for these lines; {!r} in it becomes the line's value."""
-        for line, value in zip(lines, values, strict=True):
+        """Note `text` for these ascending lines; {!r} in it becomes the line's value."""
+        self.lines.append(np.asarray(lines, int))
+        for line, value in zip(lines[:SHOWN], values[:SHOWN], strict=True):
             self.found.setdefault(int(line), text.format(value))
 
     def refuse(self) -> None:
         """Raise a ValueError that lists the bad lines, if there are any."""
         if not self.found:
             return
-        lines = sorted(self.found)
+        lines = np.unique(np.concatenate(self.lines))
         shown = [f"  line {line}: {self.found[line]}" for line in lines[:SHOWN]]
         more = [f"  ... and {len(lines) - SHOWN} more lines"] if len(lines) > SHOWN else []
         head = f"{self.path}: {counted(len(lines), 'line')} cannot be used:"
@@ -55,7 +65,7 @@ class Table:
     """The columns of a CSV file as text, without the blanks around it. `lines[k]` is where row k ends in the file."""
 
     path: Path
-    columns: dict[str, Any]  # name -> pandas Series of str
+    columns: dict[str, Any]  # name -> categorical pandas Series of str: millions of rows hold few different texts
     lines: np.ndarray  # (rows,)
     ignored: list[str]  # columns that nobody asked for
     blank: int  # empty lines that were skipped
@@ -70,11 +80,19 @@ class Table:
         return Table(self.path, columns, self.lines[rows], self.ignored, self.blank, self.repeats[rows])
 
 
+class _Distinct(dict):
+    """Text -> its number, in the order in which the texts come."""
+
+    def __missing__(self, text: str) -> int:
+        self[text] = number = len(self)
+        return number
+
+
 def read_csv(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
     """The named columns of a CSV file with a header, in any order; others are ignored.
 
     Raises FileNotFoundError, or ValueError for what is no such file: empty, no text, another separator, a column that
-    is missing or there twice, rows of other lengths than the header.
+    is missing or there twice, rows of other lengths than the header, quotes that swallow lines.
     """
     import pandas as pd
 
@@ -88,22 +106,28 @@ def read_csv(path: str | Path, required: Sequence[str], optional: Sequence[str] 
         try:
             header = next(rows, [])
             places = _places(path, header, required, wanted)
-            values: list[list[str]] = [[] for _ in places]
-            lines, repeats, seen, blank = [], [], set(), 0
+            texts, codes = [_Distinct() for _ in places], [array("i") for _ in places]
+            filling = list(zip(codes, texts, places.values(), strict=True))
+            lines, keys, blank, last = array("q"), array("q"), 0, rows.line_num
             for row in rows:
-                if not any(map(str.strip, row)):
+                begins, last = last + 1, rows.line_num
+                whole = "\0".join(row)
+                if not whole.strip("\0 \t"):
                     blank += 1
+                    continue
+                if last > begins and (opens := _stray_quote(row, begins, len(header), places.values())):
+                    found = f"a quote opens here and swallows lines up to {last}: close it, or leave it out"
+                    complaints.add([opens], [""], found)
                     continue
                 if len(row) != len(header):
                     need = f"{{}} fields, the header has {len(header)}: look for a missing comma or quote"
-                    complaints.add([rows.line_num], [len(row)], f"{need}, or one too many (a decimal comma?)")
+                    found = f"{need}, or one too many (a decimal comma, a comma of thousands?)"
+                    complaints.add([last], [len(row)], found)
                     continue
-                for column, place in zip(values, places.values(), strict=True):
-                    column.append(row[place].strip())
-                lines.append(rows.line_num)
-                key = hash(tuple(row))
-                repeats.append(key in seen)
-                seen.add(key)
+                for numbers, known, place in filling:
+                    numbers.append(known[row[place]])
+                lines.append(last)
+                keys.append(hash(whole))
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: not text in UTF-8 ({error}); save it again as 'CSV UTF-8'") from None
         except csv.Error as error:
@@ -111,9 +135,30 @@ def read_csv(path: str | Path, required: Sequence[str], optional: Sequence[str] 
     complaints.refuse()
     if not lines:
         raise ValueError(f"{path}: no row was found under the header; give a row for every record")
-    columns = {name: pd.Series(column, dtype=object) for name, column in zip(places, values, strict=True)}
+    columns = {name: _column(*both) for name, both in zip(places, zip(texts, codes, strict=True), strict=True)}
     ignored = [name.strip() for name in header if _plain(name) not in wanted]
-    return Table(path, columns, np.array(lines), ignored, blank, np.array(repeats))
+    repeats = pd.Series(np.frombuffer(keys, np.int64)).duplicated().to_numpy()
+    return Table(path, columns, np.array(lines), ignored, blank, repeats)
+
+
+def _column(texts: _Distinct, codes: array) -> Any:
+    """Categorical Series of the texts without the blanks around them, which may make two of them one."""
+    import pandas as pd
+
+    merged, plain = pd.factorize(pd.Index([text.strip() for text in texts], dtype=object))
+    return pd.Series(pd.Categorical.from_codes(merged[np.frombuffer(codes, np.int32)], plain))
+
+
+def _stray_quote(row: list[str], begins: int, width: int, places: Iterable[int]) -> int | None:
+    """The line in which a quote opens by mistake, in a row of several lines: it swallows others of this file, or lies
+    in a column that never has line breaks."""
+    for place, text in enumerate(row):
+        breaks = text.count("\n")
+        swallowed = any(line.count(",") == width - 1 for line in text.split("\n")[1:])
+        if breaks and (place in places or swallowed or len(row) != width):
+            return begins
+        begins += breaks
+    return None
 
 
 def write_new(path: str | Path, text: str) -> None:
@@ -150,7 +195,7 @@ def stated_constants(path: str | Path, fitted: Sequence[str], example: str) -> d
         return {}
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # text of another kind, nesting without an end
         raise ValueError(f"{path}: not valid JSON ({error}); correct it, or remove the file") from None
     if not isinstance(known, dict):
         raise ValueError(f"{path}: found a {type(known).__name__}; write one object, {example}")
@@ -184,11 +229,9 @@ def _places(path: Path, header: list[str], required: Sequence[str], wanted: Sequ
     names = [_plain(name) for name in header]
     found = ", ".join(map(repr, header[:20])) or "none"
     form = f"the first line must name {', '.join(required)}"
-    for separator in ";\t|":
-        if len(header) == 1 and separator in header[0]:
-            raise ValueError(f"{path}: the columns are separated by {separator!r}; save the file with commas; {form}")
     missing = [name for name in required if name not in names]
     if missing:
+        _refuse_another_header(path, required, form)
         close = [
             f"{name!r} for {match[0]!r}" for name in missing if (match := difflib.get_close_matches(name, names, n=1))
         ]
@@ -201,35 +244,87 @@ def _places(path: Path, header: list[str], required: Sequence[str], wanted: Sequ
     return {name: names.index(name) for name in wanted if name in names}
 
 
+def _refuse_another_header(path: Path, required: Sequence[str], form: str) -> None:
+    """Refuse a file whose header stands further down, or whose columns are not separated by commas."""
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        lines = [line for _, line in zip(range(HEAD), file, strict=False)]
+    for number, line in enumerate(lines, 1):
+        for separator in ",;\t|":
+            if set(required) <= {_plain(name.strip('"\n ')) for name in line.split(separator)}:
+                above = "" if number == 1 else f"the first line is no header: line {number} is"
+                apart = "" if separator == "," else f"the columns are separated by {separator!r}"
+                step = f"sep={separator!r}, skiprows={number - 1}"
+                found = "; ".join(filter(None, (above, apart)))
+                raise ValueError(f"{path}: {found}; save the file with commas, the header first{in_pandas(path, step)}")
+    for separator in ";\t|":
+        if all(separator in line and "," not in line.replace(separator, "") for line in lines[:2]):
+            raise ValueError(f"{path}: the columns are separated by {separator!r}; save the file with commas; {form}")
+
+
+def in_pandas(path: str | Path, read: str = "", then: str = "") -> str:
+    """The end of a message: two lines of Python that write a mended copy of a file beside it.
+
+    read: further arguments of `pandas.read_csv`; then: what is done with the table, `.dropna()` for instance.
+    """
+    path = Path(path)
+    mended = str(path.with_name(f"{path.stem}_mended.csv"))
+    arguments = ", ".join(filter(None, (repr(str(path)), read)))
+    return (
+        ", for instance with\n"
+        f"  import pandas as pd; table = pd.read_csv({arguments}){then}\n"
+        f"  table.to_csv({mended!r}, index=False)"
+    )
+
+
 # --- columns ----------------------------------------------------------------------------------------------------------
 
 
+def of_rows(text: Any, values: Any) -> np.ndarray:
+    """Values of the distinct texts of a categorical column -> one a row."""
+    return np.asarray(values)[text.cat.codes]
+
+
 def texts(table: Table, column: str, complaints: Complaints) -> Any:
-    """A column of names, pandas Series of str; empty ones are complained of."""
+    """A column of names, pandas Series of str; empty ones are complained of, and those that say there is none."""
     values = table.columns[column]
-    bad = (values == "").to_numpy()
-    complaints.add(table.lines[bad], values[bad], f"{column} is empty: write its name")
-    return values
+    nothing = (values == "").to_numpy()
+    complaints.add(table.lines[nothing], values[nothing], f"{column} is empty: write its name")
+    none = of_rows(values, [name.casefold() in NO_NAME for name in values.cat.categories])
+    complaints.add(table.lines[none], values[none], f"{column} is {{!r}}, which stands for no name: write its name")
+    return values.astype(object)
 
 
 def numbers(
-    table: Table, column: str, complaints: Complaints, wanted: str, *, positive: bool = False, empty: bool = False
+    table: Table,
+    column: str,
+    complaints: Complaints,
+    wanted: str,
+    *,
+    positive: bool = False,
+    negative: bool = False,
+    empty: bool = False,
 ) -> np.ndarray:
-    """A column of finite numbers >= 0 (or > 0), (rows,) floats. `empty`: nothing is allowed, and becomes NaN."""
+    """A column of finite numbers >= 0, (rows,) floats. `positive`: 0 is refused too; `negative`: those are allowed as
+    well. `empty`: nothing is allowed, and becomes NaN."""
     import pandas as pd
 
     text = table.columns[column]
-    values = pd.to_numeric(text, errors="coerce").to_numpy(dtype=float)
-    nothing = (text == "").to_numpy()
+    distinct = pd.Series(text.cat.categories, dtype=object)
+    values = pd.to_numeric(distinct, errors="coerce").to_numpy(dtype=float)
+    nothing = (distinct == "").to_numpy()
     unreadable = ~np.isfinite(values)
-    for bad, what in (
+    marked = unreadable & distinct.str.fullmatch(THOUSANDS).to_numpy(bool)
+    plain = "write thousands without a mark, 1234, and parts with a point, 0.5"
+    for which, what in (
         (nothing & (not empty), f"{column} is empty: {wanted}"),
+        (marked, f"{column} is {{!r}}: a mark of thousands? {plain}"),
         (unreadable & ~nothing, f"{column} is {{!r}}, no number: {wanted}, with a point for decimals"),
-        (values < 0, f"{column} is {{!r}}, negative: {wanted}"),
+        ((values < 0) & (not negative), f"{column} is {{!r}}, negative: {wanted}"),
         ((values == 0) & positive, f"{column} is {{!r}}: {wanted}"),
     ):
+        bad = of_rows(text, which)
         complaints.add(table.lines[bad], text[bad], what)
-    return values
+    return of_rows(text, values)
 
 
 def booleans(table: Table, column: str, complaints: Complaints) -> np.ndarray:
@@ -252,27 +347,38 @@ def times(table: Table, names: Sequence[str], complaints: Complaints, empty: Seq
     parsed, zones, lines = [], [], []
     for name in names:
         text = table.columns[name]
-        parts = text.str.extract(TIME)
-        clock = parts[1].fillna("00:00")
-        clock = clock.where(clock.str.len() > 5, clock + ":00")
-        when = pd.to_datetime(parts[0] + "T" + clock, errors="coerce", format="ISO8601")
-        nothing = (text == "") & (name in empty)
-        bad = (when.isna() & ~nothing).to_numpy()
+        distinct, when, zone = _parsed(text.cat.categories)
+        nothing = (distinct == "") & (name in empty)
         wanted = "write YYYY-MM-DD, if needed with HH:MM:SS after it"
+        bad = of_rows(text, when.isna() & ~nothing)
         complaints.add(table.lines[bad], text[bad], f"{name} is {{!r}}, no date: {wanted}")
-        odd = (~when.dt.year.between(*YEARS) & when.notna()).to_numpy()
+        odd = of_rows(text, ~when.dt.year.between(*YEARS) & when.notna())
         complaints.add(table.lines[odd], text[odd], f"{name} is {{!r}}: its year is not from {YEARS[0]} to {YEARS[1]}")
-        there = when.notna().to_numpy()
-        zone = parts[2].replace({"Z": "+00:00", "UTC": "+00:00"}).fillna("no time zone")
-        zones.append(zone[there])
+        there = of_rows(text, when.notna())
+        zones.append(pd.Series(of_rows(text, zone)[there], dtype=object))
         lines.append(table.lines[there])
-        parsed.append(when)
+        parsed.append(pd.Series(of_rows(text, when)))
     own = [zone.unique() for zone in zones if len(zone)]
     if len({zone[0] for zone in own}) > 1 and all(len(zone) == 1 for zone in own):
         found = ", ".join(f"{name} has {zone[0]}" for name, zone in zip(names, own, strict=False))
         raise ValueError(f"{table.path}: mixed time zones: {found}; write both columns in one zone, or both without")
     _one_zone(pd.concat(zones), np.concatenate(lines), complaints)
     return parsed
+
+
+def _parsed(texts: Any) -> tuple[Any, Any, np.ndarray]:
+    """Distinct texts -> themselves, times (NaT where they are none), and time zones in words."""
+    import pandas as pd
+
+    texts, times, zones = pd.Series(texts, dtype=object), [], []
+    for start in range(0, len(texts), SLICE):
+        parts = texts[start : start + SLICE].str.extract(TIME)
+        clock = parts[1].fillna("00:00")
+        clock = clock.where(clock.str.len() > 5, clock + ":00")
+        when = pd.to_datetime(parts[0] + "T" + clock, errors="coerce", format="ISO8601")
+        times.append(when.dt.as_unit("us"))
+        zones += map(sys.intern, parts[2].replace({"Z": "+00:00", "UTC": "+00:00"}).fillna("no time zone"))
+    return texts, pd.concat(times), np.array(zones, dtype=object)
 
 
 def _one_zone(zones: Any, lines: np.ndarray, complaints: Complaints) -> None:
