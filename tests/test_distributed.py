@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import torch
 from games import GuessNumber
 from teams import ALGORITHMS, same
 
+from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.training import episode_seeds
 
 TWO_PROCESSES = """
@@ -136,3 +139,66 @@ def test_what_cannot_be_shared_out_is_refused_in_both_processes(two_processes):
 def test_nothing_keeps_the_group_and_its_threads_alive_once_left(two_processes):
     """Threads of gloo that still run as Python ends abort the process, now and then."""
     assert [result["left behind"] for result in two_processes] == [False, False]
+
+
+# --- torchrun as a command --------------------------------------------------------------------------------------------
+
+PATIENT = """
+import sys
+import time
+from core.experiment.runs import distributed
+distributed.PATIENCE = 1.0
+from banking import train
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def two_ranks(tmp_path):
+    """A training of two processes under `torchrun` after its first save: torchrun, the second process's number."""
+    script = tmp_path / "script.py"
+    root = Path(__file__).resolve().parents[1]
+    script.write_text(f"import sys\nsys.path.insert(0, {str(root)!r})\n{PATIENT}")
+    flags = "--episodes 4000 --num-envs 2 --eval-episodes 2 --eval-every 0 --save-every 2 --no-plots --out".split()
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(script)]
+    process = subprocess.Popen(
+        [*launch, *flags, str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob("*/checkpoint.pt")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    ranks = {}
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        ranks |= {int(v[5:]): int(child) for v in variables if v.startswith(b"RANK=")}
+    yield process, ranks[1], next(tmp_path.glob("*/checkpoint.pt"))
+    process.kill()
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
+def test_a_process_that_dies_ends_the_others_in_a_minute_in_one_line_with_the_checkpoint_whole(two_ranks):
+    torchrun, second, checkpoint = two_ranks
+    os.kill(second, signal.SIGKILL)
+    said = torchrun.communicate(timeout=60)[1]
+    own = [line for line in said.splitlines() if "another process has ended" in line]
+    assert torchrun.returncode == 1 and len(own) == 1 and "--resume" in own[0]
+    assert "[rank0]: Traceback" not in said
+    assert len(load_checkpoint(checkpoint)["agents"]) == 2
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
+def test_a_process_that_hangs_is_mentioned_by_the_one_that_waits(two_ranks):
+    torchrun, second, _ = two_ranks
+    os.kill(second, signal.SIGSTOP)
+    try:
+        while "process 0 has waited" not in (line := torchrun.stderr.readline()):
+            assert line, "torchrun ended"
+        assert "one hangs" in line
+    finally:
+        os.kill(second, signal.SIGCONT)
+        torchrun.terminate()
+        torchrun.communicate(timeout=60)

@@ -11,6 +11,11 @@ equally long (both demos' do, being cut by the clock); another environment is re
 from __future__ import annotations
 
 import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +23,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from core.base_agent import AgentTeam
+
+PATIENCE = 120.0  # seconds after which a wait for the other processes is mentioned
+_wait: tuple[float, str] | None = None  # since when this process has been waiting, and for what
 
 
 def start(device: str | None = "cpu") -> str:
@@ -47,6 +55,7 @@ def start(device: str | None = "cpu") -> str:
 
     # NCCL wants a GPU for every process; gloo also averages tensors of a GPU that processes share.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") and own <= gpus else "gloo")
+    threading.Thread(target=_mention_waits, daemon=True).start()
     return device
 
 
@@ -54,6 +63,38 @@ def finish() -> None:
     """Leave the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def _waiting_for(what: str) -> Iterator[None]:
+    """Around all that needs the other processes.
+
+    Raises:
+        ConnectionError: one of them has ended.
+    """
+    global _wait
+    _wait = (time.monotonic(), what)
+    try:
+        yield
+    except RuntimeError as error:  # the connection is gone
+        raise ConnectionError(
+            f"process {rank()}: another process has ended, or cannot be reached, while {what} were exchanged; what was "
+            "saved is whole: look for its own message, then continue with --resume"
+        ) from error
+    finally:
+        _wait = None
+
+
+def _mention_waits() -> None:
+    """Say once of every long wait what is waited for: a process that hangs says nothing itself."""
+    told = None
+    while dist.is_initialized():
+        time.sleep(min(1.0, PATIENCE))
+        now = _wait
+        if now is not None and now is not told and time.monotonic() - now[0] > PATIENCE:
+            told = now
+            found = f"process {rank()} has waited {PATIENCE:.0f} s for the others' {now[1]}"
+            print(f"warning: {found}: the first one may be judging policies, or one hangs", file=sys.stderr, flush=True)
 
 
 def rank() -> int:
@@ -87,7 +128,8 @@ def share(value: Any) -> Any:
     if world_size() == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    with _waiting_for("values"):
+        dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
@@ -96,7 +138,8 @@ def gather(value: Any) -> list[Any]:
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
+    with _waiting_for("results"):
+        dist.all_gather_object(values, value)
     return values
 
 
@@ -113,7 +156,8 @@ def agreed(value: int, what: str) -> int:
     """
     if world_size() > 1:
         extremes = torch.tensor([value, -value])
-        dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
+        with _waiting_for(what):
+            dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
         high, low = int(extremes[0]), -int(extremes[1])
         if high != low:
             raise ValueError(
@@ -137,14 +181,16 @@ def share_learning(agents: AgentTeam) -> None:
     """Give all processes the first one's networks, and average gradients from now on."""
     if world_size() == 1:
         return
-    for network in agents.networks.values():
-        for stack in network.stacks():
-            dist.broadcast(stack.flat.data, src=0)
+    with _waiting_for("networks"):
+        for network in agents.networks.values():
+            for stack in network.stacks():
+                dist.broadcast(stack.flat.data, src=0)
     agents.processes, agents.average_hook = world_size(), average
 
 
 def average(tensors: list[Tensor]) -> None:
     """Replace each by its mean over the processes, in place."""
-    for tensor in tensors:
-        dist.all_reduce(tensor)
-        tensor /= world_size()
+    with _waiting_for("gradients"):
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+            tensor /= world_size()
