@@ -5,7 +5,7 @@
 
 Only `queues` is random; it plays the banking environment on 256 episodes with the evaluation seeds 10000, 10001, ...
 `before_after` is the picture of README.md; it is drawn from docs/results/comparison.csv, which
-tests/benchmarks/comparison.py makes. The picture of section 8 has a script of its own: tests/benchmarks/scaling.py.
+tests/benchmarks/comparison.py makes. scaling.png has a script of its own: tests/benchmarks/scaling.py.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from core.qmix import QMIXConfig
 from core.team.config import range_of
 
 PAGES = ("README.md", "QUICKSTART.md")
-LINKED = (*PAGES, "docs/CHANGELOG.md")
+LINKED = (*PAGES, "docs/CHANGELOG.md", "docs/MARL_THEORY.md", "docs/BENCHMARKS.md")
 NOT_RUN = (
     "python3 -m venv",
     "source ",

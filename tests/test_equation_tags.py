@@ -4,7 +4,8 @@ On the page an equation is headed by a line such as
 
     **(MADDPG-4)** The critic's target · `td_target` in `core/maddpg.py`
 
-and in the code the tag stands in a comment inside that very function.
+and in the code the tag stands in a comment inside that very function. A letter has one meaning in a section: that of
+the list at the top of the page, or of the section's own.
 
 """
 
@@ -14,6 +15,7 @@ import ast
 import io
 import re
 import tokenize
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,73 @@ def test_shape_comments_use_no_other_letter(name):
             if re.fullmatch(r"[\w *+.,-]+", shape) and not re.search(r"[a-z]{2}", shape.replace("or", "")):
                 used |= set(re.findall(r"\b[A-Z]\b", shape))
     assert used and used <= allowed
+
+
+# --- Letters of equations ---------------------------------------------------------------------------------------------
+
+GREEK = "alpha beta gamma delta epsilon varepsilon eta theta kappa lambda mu nu xi pi rho sigma varsigma".split()
+GREEK += ["tau", "phi", "varphi", "omega"]
+SECTIONS = dict(re.findall(r"^## (\d+)\. [^\n]*\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+TABLE_OF_SYMBOLS = re.compile(r"^\| in [^|]+\| here \| in the code \|\n\|[-|]+\|\n((?:\|.*\n)+)", re.MULTILINE)
+LETTERS_HERE = re.compile(r"^\*Letters here:\*.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
+
+
+def letters(text: str) -> list[str]:
+    """The letters in the mathematics of a text, in order and with repeats; words and decorations are left out."""
+    inline = re.findall(r"\$`(.*?)`\$", text, re.DOTALL)
+    displayed = re.findall(r"^\$\$\n(.*?)^\$\$", text, re.MULTILINE | re.DOTALL)
+    found = []
+    for formula in inline + displayed:
+        formula = re.sub(r"\\(text|mathrm|mathbb|mathcal)\{[^}]*\}", " ", formula)
+        found += re.findall(rf"\\({'|'.join(GREEK)})(?![A-Za-z])", formula)
+        found += re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", formula))
+    return found
+
+
+def declared(text: str) -> list[str]:
+    """The first letter of every formula: `o_i` gives o a meaning."""
+    formulas = re.findall(r"\$`.*?`\$", text, re.DOTALL)
+    return [letters(formula)[0] for formula in formulas if letters(formula)]
+
+
+def declared_everywhere() -> list[str]:
+    return declared(PAGE.partition("On the whole page:")[2].partition("\n\n")[0])
+
+
+def declared_in(section: str) -> list[str]:
+    """What a section's list of letters and the middle column of its table of symbols declare; one row, one meaning."""
+    rows = [row.split("|")[2] for table in TABLE_OF_SYMBOLS.findall(SECTIONS[section]) for row in table.splitlines()]
+    found = [letter for row in rows for letter in dict.fromkeys(declared(row)) if letter not in declared_everywhere()]
+    return found + [letter for text in LETTERS_HERE.findall(SECTIONS[section]) for letter in declared(text)]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_letter_of_a_section_has_one_meaning_there(section):
+    everywhere, here = declared_everywhere(), declared_in(section)
+    assert {letter: count for letter, count in Counter(everywhere + here).items() if count > 1} == {}
+    text = TABLE_OF_SYMBOLS.sub(lambda table: table[0].replace(table[1], ""), SECTIONS[section])
+    shapes = {letter for letter, _, _ in page_letters()}
+    unknown = set(letters(text)) - set(everywhere) - set(here) - shapes
+    assert not unknown, f"section {section} uses letters that nobody declares"
+
+
+# --- What a reader passes ---------------------------------------------------------------------------------------------
+
+PSEUDOCODE = re.compile(r"\n\n```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NAMES = 71  # the column in which the names begin
+
+
+@pytest.mark.parametrize("section", "345")
+def test_pseudocode_has_at_most_twelve_lines_and_names_functions_that_exist(section):
+    lines = PSEUDOCODE.search(SECTIONS[section])[1].splitlines()
+    named = [name for line in lines if line[NAMES:] for name in line[NAMES:].split(", ")]
+    known = {name.rpartition(".")[2] for file in CODE if file.startswith("core/") for name in functions(file)}
+    assert len(lines) <= 12 and len(named) >= 6
+    assert {name.rpartition(".")[2] for name in named} - known == set()
+
+
+@pytest.mark.parametrize("section", "345")
+def test_a_reader_of_one_algorithm_passes_a_third_of_the_page_and_three_exercises(section):
+    before = PAGE.partition("\n## 3. ")[0]
+    assert 3 * len((before + SECTIONS[section]).splitlines()) <= len(PAGE.splitlines())
+    assert SECTIONS[section].count("<details><summary>Answer</summary>") == 3

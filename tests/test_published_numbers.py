@@ -85,7 +85,7 @@ def test_the_what_if_tables_are_those_of_the_csv(problem, metric, number):
 def test_the_scaling_table_is_that_of_the_csv():
     with open(ROOT / "docs" / "images" / "scaling.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    shown = between(page("docs/MARL_THEORY.md"), "scaling")
+    shown = between(page("docs/BENCHMARKS.md"), "scaling")
     for algorithm in ("maddpg", "mappo", "qmix"):
         mine = [f"{float(row['median_ms']):.1f}" for row in rows if row["algorithm"] == algorithm]
         assert f"| {algorithm.upper()} | " + " | ".join(mine) + " |" in shown

@@ -1,7 +1,7 @@
 """How the time of one update grows with the number of agents, for the three algorithms.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/scaling.py            # a minute -> docs/images/scaling.csv and .png
-    OMP_NUM_THREADS=1 python tests/benchmarks/scaling.py --publish  # and the table in section 8 of MARL_THEORY.md
+    OMP_NUM_THREADS=1 python tests/benchmarks/scaling.py --publish  # and the table in section 9 of BENCHMARKS.md
 
 Random data, 64-64 networks, 16 observations an agent. MADDPG: own networks, batch 64, one continuous action. MAPPO:
 shared parameters, 4 passes over 10 x 25 steps, 5 actions. QMIX: shared parameters, batch 800 (32 x 25 steps), mixer 32,
@@ -33,7 +33,7 @@ from core.qmix import create_qmix_agents  # noqa: E402
 AGENTS = (2, 5, 10, 25, 50, 100)
 OBSERVATION, CHOICES = 16, 5
 NEVER = 10**9  # learning_starts: the benchmark decides when to learn
-IMAGES, PAGE = ROOT / "docs" / "images", ROOT / "docs" / "MARL_THEORY.md"
+IMAGES, PAGE = ROOT / "docs" / "images", ROOT / "docs" / "BENCHMARKS.md"
 BEGIN, END = "<!-- scaling:begin -->", "<!-- scaling:end -->"
 
 
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--agents", type=int, nargs="+", default=AGENTS, help=f"team sizes (default {AGENTS})")
     parser.add_argument("--repeats", type=int, default=15, help="timed updates for each number (default 15)")
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder of scaling.csv and scaling.png")
-    parser.add_argument("--publish", action="store_true", help="write the table into docs/MARL_THEORY.md")
+    parser.add_argument("--publish", action="store_true", help="write the table into docs/BENCHMARKS.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
@@ -169,7 +169,7 @@ def write(rows: list[dict], folder: Path) -> None:
 
 
 def publish(rows: list[dict]) -> None:
-    """Write the table between the two marks of the theory page."""
+    """Write the table between the two marks of BENCHMARKS.md."""
     agents = list(dict.fromkeys(row["agents"] for row in rows))
     cell = {(row["algorithm"], row["agents"]): f"{row['median_ms']:.1f}" for row in rows}
     lines = [
