@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
-from banking.report import COLUMNS, SHARES, draw, save_tables, tell
+from banking.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell
 from banking.settings import EPISODES, SETTINGS, make_env, rules
 from core.experiment.runs.command import Command
 from core.experiment.runs.flags import parse
@@ -56,12 +56,13 @@ def main(argv: list[str] | None = None) -> int:
             run.train(env, agents, run.seeds[0], known=True)
             run.judge_trained(agents, run.seeds[0], known=True)
 
+        run.beside(BESIDE, classical[BESIDE])  # one of these episodes by the rule to beat
         if run.is_main:  # under torchrun, the first of the processes
             results = run.results(SHARES)
             tell(run, results)
             save_tables(run.folder, results)
             if run.options.plots:
-                draw(run.folder.path, results)
+                draw(run, results)
             run.finish()
     return command.exit_code
 

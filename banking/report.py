@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core.experiment.reporting.comparison import comparison
-from core.experiment.reporting.tables import AFTER, BEFORE, TRAINED, Gap, Results, stored_gap, summary_table
+from core.experiment.reporting.tables import BEFORE, BOUND, TRAINED, Gap, Results, stored_gap, summary_table
 from core.experiment.runs.folders import RunFolder
 from core.experiment.runs.run import Run
 
@@ -31,6 +31,9 @@ SHARES: dict[str, str] = {}  # metric that is a share -> the one that it is a sh
 PLAIN_RULE = "size threshold"  # the closed gap counts from here
 BOUNDS = Path(__file__).with_name("bounds.csv")  # made by tests/benchmarks/bounds.py
 
+BESIDE = "local index"  # the rule whose course stands beside the team's in one episode
+ROWS = 4  # channels of the picture of one episode, at most
+LATELY = 20  # steps of a mean latency there
 CHANNELS = ("internal", "external", "blockchain")
 
 
@@ -83,35 +86,40 @@ def decisions_table(steps: Sequence[Mapping[str, Any]]):
     return pd.DataFrame(rows).round(3)
 
 
-def draw(folder: Path, results: Results) -> None:
+def draw(run: Run, results: Results) -> None:
     """Three pictures: the learning curve; latency, risk and fees; one evaluated episode."""
     from core.experiment.reporting import plotting
 
+    folder, team = run.folder.path, results.trained[0]
     unit, factor, speed = clock(results.steps)
     latency = "latency_ms" if speed is None else "latency_log_s"
-    before, after = (results.mean(policy, latency) for policy in (BEFORE, AFTER))
+    before, after = (results.mean(policy, latency) for policy in (BEFORE, team))
     name = f"{results.algorithm.upper()}, {results.episodes} training episodes"
+    early = results.on_the_way()
+    closed = gap(run, early)
     plotting.learning_curve(
         folder / "learning_curve.png",
-        results.curves(latency),
-        {label: results.mean(label, latency) for label in results.baselines},
-        title=f"{name}: {before:,.0f} {unit} before, {after:,.0f} after",
-        unit=f"latency, {unit}",
-        log=True,
+        results.curves("team_return", sign=-1.0),
+        {label: -early.mean(label, "team_return") for label in rivals(results)},
+        title=f"{name}: latency {before:,.0f} {unit} before, {after:,.0f} after. The team's reward weighs it with "
+        "fees and risk:",
+        unit=f"minus team reward, mean of the same {early.evaluated} unseen episodes (log scale)",
+        bound=None if closed is None else (BOUND, -closed.bound),
+        start=-early.mean(BEFORE, "team_return"),
     )
 
-    best = max((p for p in TRAINED if p in results.policies), key=lambda policy: results.mean(policy, "team_return"))
-
     def change(metric: str, number: str) -> str:
-        return " → ".join(number.format(results.mean(policy, metric)) for policy in (BEFORE, best))
+        return " → ".join(number.format(results.mean(policy, metric)) for policy in (BEFORE, team))
 
-    # Rules that overload a channel would hide the others: their latency is in the learning curve and in summary.csv.
-    labels = [label for label in results.ranked(latency) if results.mean(label, latency) < 1.5 * before]
+    # Rules that overload a channel would hide the others: their latency is in the table and in summary.csv.
+    labels = [
+        label for label in results.ranked(latency) if results.mean(label, latency) < 1.5 * before or label == team
+    ]
     target, limit = limits(results.steps)
 
     def panel(title: str, metric: str, unit: str, number: str, limit: tuple[str, float] | None = None):
         values = [results.mean(label, metric) for label in labels]
-        errors = [results.interval(label, metric) for label in labels]
+        errors = [results.difference(team, label, metric)[1] for label in labels]
         return plotting.Panel(title, unit, values, errors, limit, number=number)
 
     plotting.bar_panels(
@@ -122,41 +130,58 @@ def draw(folder: Path, results: Results) -> None:
             panel(f"Risk above {limit:g} %", "risk_violation_percent", "% of the time", "{:.2f}"),
             panel("Fees", "cost_per_transaction", "$ a transaction", "{:.3f}"),
         ],
+        team=labels.index(team),
         title=f"Latency {change(latency, '{:,.0f}')} {unit}, time above {limit:g} % risk "
         f"{change('risk_violation_percent', '{:.2f}')} %, fees ${change('cost_per_transaction', '{:.2f}')}",
+        note=f"Mean of {results.evaluated} unseen episodes. Whiskers: 95 % interval of the difference from '{team}' "
+        "(dotted), paired on the same episodes",
         own=len([label for label in labels if label in (BEFORE, *TRAINED)]),
     )
-    draw_episode(folder / "episode.png", results.steps)
+    draw_episode(folder / "episode.png", results)
 
 
-def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
-    """Queues, latency and portfolio risk in one evaluated episode."""
+def rivals(results: Results) -> list[str]:
+    """The rules that a learning curve is drawn beside: those to beat, the plain one, and the best one."""
+    best = max(results.baselines, key=lambda rule: results.mean(rule, "team_return"))
+    return list(dict.fromkeys([*(rule for rule in (*RIVALS, PLAIN_RULE) if rule in results.baselines), best]))
+
+
+def draw_episode(path: Path, results: Results) -> None:
+    """Queues, latency and portfolio risk in one evaluated episode, by the team and by the rule beside it."""
     from core.experiment.reporting import plotting
 
+    steps = results.steps
     unit, factor, speed = clock(steps)
     times, (target, limit) = 0.01 * np.arange(len(steps)), limits(steps)  # seconds
     times, xlabel = (times, "seconds") if speed is None else (times * speed / 3600.0, "hours of your log")
-    target *= factor
-    workload = factor * np.array([step["workload_ms"] for step in steps])  # (T, C)
-    risk = 100 * np.array([float(step["risk"]) for step in steps])
-    action, latency = (np.array([step[name] for step in steps]) for name in ("action", "latency_ms"))  # (T, N)
-    latency = factor * latency
-    by_channel, channels = {}, [str(name) for name in steps[0].get("channel_names", CHANNELS)]
-    for c, channel in enumerate(channels):
-        mine = np.where((action == c) & np.isfinite(latency), latency, np.nan)
-        counted = np.isfinite(mine).sum(axis=1)
-        by_channel[channel] = np.where(counted > 0, np.nansum(mine, axis=1) / np.maximum(counted, 1), np.nan)
+    team, rule = results.trained[0], f"rule: {results.rule}"
+    who = {team: steps, rule: results.rule_steps}
+    work = {name: factor * np.array([step["workload_ms"] for step in which]) for name, which in who.items()}  # (T, C)
     panels = [
-        plotting.Panel("Work waiting in each channel", unit, {c: workload[:, i] for i, c in enumerate(channels)}),
-        plotting.Panel(
-            "Latency of transactions, by channel",
-            unit,
-            by_channel,
-            limit=(f"target\n{target:,.0f}", target),
-            points=True,
-        ),
-        plotting.Panel("Portfolio risk", "%", {"all channels": risk}, limit=(f"limit\n{limit:g} %", limit)),
+        plotting.Panel(f"Work waiting in channel {channel}", unit, {name: work[name][:, c] for name in who})
+        for c, channel in list(enumerate(steps[0].get("channel_names", CHANNELS)))[:ROWS]
     ]
-    mean = np.nanmean(latency)
-    title = f"One unseen episode of many: {mean:,.0f} {unit} on average, risk at most {risk.max():.1f} %"
-    plotting.time_panels(path, times, panels, title=title, xlabel=xlabel)
+    waits = {name: factor * np.array([step["latency_ms"] for step in which]) for name, which in who.items()}  # (T, N)
+    panels.append(
+        plotting.Panel(
+            f"Latency, mean of the transactions of {LATELY} steps",
+            unit,
+            {name: lately(values) for name, values in waits.items()},
+            limit=(f"target\n{target * factor:,.0f}", target * factor),
+        )
+    )
+    risk = {name: 100 * np.array([float(step["risk"]) for step in which]) for name, which in who.items()}
+    panels.append(plotting.Panel("Portfolio risk", "%", risk, limit=(f"limit\n{limit:g} %", limit)))
+    said = [f"{np.nanmean(waits[n]):,.0f} {unit} on average, risk at most {risk[n].max():.1f} %" for n in who]
+    title = f"One unseen episode of many, {team}: {said[0]}; by the rule '{results.rule}': {said[1]}"
+    looks = {team: ("line", plotting.BLUE), rule: ("dashed", plotting.ORANGE)}
+    plotting.time_panels(path, times, panels, title=title, xlabel=xlabel, looks=looks)
+
+
+def lately(latency: np.ndarray) -> np.ndarray:
+    """(T, N) latencies, NaN where nothing was sent -> (T,) mean of what was sent in the last LATELY steps."""
+    sums = np.nancumsum(np.nansum(latency, axis=1))
+    counts = np.cumsum(np.isfinite(latency).sum(axis=1))
+    for values in (sums, counts):
+        values[LATELY:] = values[LATELY:] - values[:-LATELY]
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

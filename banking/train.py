@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
 from banking.data import full_report, warning
-from banking.report import COLUMNS, DATA_COLUMNS, SHARES, draw, save_tables, tell
+from banking.report import BESIDE, COLUMNS, DATA_COLUMNS, SHARES, draw, save_tables, tell
 from banking.settings import EPISODES, SETTINGS, make_env, rules
 from core.experiment.runs.command import Command
 from core.experiment.runs.flags import parse
@@ -48,13 +48,14 @@ def main(argv: list[str] | None = None) -> int:
             run.judge_untrained(agents, seed)
             run.train(env, agents, seed)
             run.judge_trained(agents, seed)
+        run.beside(BESIDE, classical[BESIDE])  # one of the unseen episodes by the rule to beat
 
         if run.is_main:
             results = run.results(SHARES)
             tell(run, results, warning(data) if data else "")
             save_tables(run.folder, results)
             if run.options.plots:
-                draw(run.folder.path, results)
+                draw(run, results)
             run.finish()
     return command.exit_code
 

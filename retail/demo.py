@@ -17,7 +17,7 @@ from core.experiment.runs.flags import parse
 from core.experiment.runs.run import Run
 from core.experiment.runs.settings import name_of
 from core.maddpg import create_maddpg_agents as create_agents  # the algorithm: change this line, or give --algo
-from retail.report import COLUMNS, SHARES, draw, save_tables, tell
+from retail.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell
 from retail.settings import EPISODES, SETTINGS, make_env, rules
 
 FAST_EPISODES = 200
@@ -56,12 +56,13 @@ def main(argv: list[str] | None = None) -> int:
             run.train(env, agents, run.seeds[0], known=True)
             run.judge_trained(agents, run.seeds[0], known=True)
 
+        run.beside(BESIDE, classical[BESIDE])  # one of these episodes by the rule to beat
         if run.is_main:  # under torchrun, the first of the processes
             results = run.results(SHARES)
             tell(run, results)
             save_tables(run.folder, results)
             if run.options.plots:
-                draw(run.folder.path, results)
+                draw(run, results)
             run.finish()
     return command.exit_code
 

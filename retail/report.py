@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core.experiment.reporting.comparison import comparison
-from core.experiment.reporting.tables import AFTER, BEFORE, Gap, Results, stored_gap, summary_table
+from core.experiment.reporting.tables import BEFORE, BOUND, TRAINED, Gap, Results, stored_gap, summary_table
 from core.experiment.runs.folders import RunFolder
 from core.experiment.runs.run import Run
 
@@ -33,6 +33,9 @@ PARTS = {  # of the total cost: what pictures call them
     "transfer_cost": "transfers",
     "return_cost": "returns",
 }
+BESIDE = "adaptive base-stock, tuned jointly"  # the rule whose orders stand beside the team's in one episode
+ROWS = 6  # warehouses of the picture of one episode, at most
+PLOTTED = ("demand", "unmet", "on_hand", "orders")
 SHOWN = ("demand", "orders", "shipped", "on_hand", "unmet", "received_transfer", "sent_transfer", "returned", "cost")
 
 
@@ -68,51 +71,77 @@ def periods_table(steps: Sequence[Mapping[str, Any]]):
     return pd.DataFrame(rows).round(4)
 
 
-def draw(folder: Path, results: Results) -> None:
+def draw(run: Run, results: Results) -> None:
     """Three pictures: the learning curve, costs by part, and one evaluated episode."""
     from core.experiment.reporting import plotting
 
-    before, after = (results.mean(policy, "total_cost") for policy in (BEFORE, AFTER))
+    folder, team = run.folder.path, results.trained[0]
     name = f"{results.algorithm.upper()}, {results.episodes} training episodes"
+    before, after = (results.mean(policy, "total_cost") for policy in (BEFORE, team))
+    early = results.on_the_way()
+    closed, lines = gap(run, early), rivals(results)
     plotting.learning_curve(
         folder / "learning_curve.png",
         results.curves("total_cost"),
-        {label: results.mean(label, "total_cost") for label in results.baselines},
+        {label: early.mean(label, "total_cost") for label in lines},
         title=f"{name}: an episode costs ${before:.0f} before, ${after:.0f} after",
-        unit="total cost of an episode, $",
+        unit=f"cost of an episode, $, mean of the same {early.evaluated} unseen ones (log scale)",
+        bound=None if closed is None else (BOUND, closed.bound),
+        start=early.mean(BEFORE, "total_cost"),
     )
     labels = results.ranked("total_cost")
     plotting.stacked_bars(
         folder / "before_after.png",
-        [label for label in labels],
+        labels,
         {title: [results.mean(label, part) for label in labels] for part, title in PARTS.items()},
-        [results.interval(label, "total_cost") for label in labels],
+        [results.difference(team, label, "total_cost") for label in labels],
+        team=labels.index(team),
         title=f"What the costs are made of: lost sales ${results.mean(BEFORE, 'stockout_cost'):.0f} before and "
-        f"${results.mean(AFTER, 'stockout_cost'):.0f} after the training",
-        unit=f"$ an episode, mean of {results.evaluated} unseen episodes with 95 % interval",
+        f"${results.mean(team, 'stockout_cost'):.0f} after the training",
+        unit=f"$ an episode, mean of {results.evaluated} unseen ones; in brackets and as whiskers: how far from the\n"
+        f"team after training (dotted), with the 95 % interval of that difference, paired on the same episodes",
+        own=len([label for label in labels if label in (BEFORE, *TRAINED)]),
     )
-    draw_episode(folder / "episode.png", results.steps)
+    draw_episode(folder / "episode.png", results)
 
 
-def draw_episode(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
-    """Stock, orders, demand and transfers of every warehouse in one evaluated episode."""
+def rivals(results: Results) -> list[str]:
+    """The rules that a learning curve is drawn beside: those to beat, and the best one."""
+    best = max(results.baselines, key=lambda rule: results.mean(rule, "team_return"))
+    return list(dict.fromkeys([*(rule for rule in RIVALS if rule in results.baselines), best]))
+
+
+def draw_episode(path: Path, results: Results) -> None:
+    """A row a warehouse: stock, orders, demand and lost sales of one evaluated episode, and what the rule ordered."""
     from core.experiment.reporting import plotting
 
-    days = np.arange(1, len(steps) + 1)
-
-    def series(name: str) -> dict[str, np.ndarray]:
-        values = np.array([step[name] for step in steps])  # (T, N)
-        names = steps[0].get("warehouse_names", [f"warehouse {i + 1}" for i in range(values.shape[1])])
-        return {str(warehouse): values[:, i] for i, warehouse in enumerate(names)}
-
-    demand = np.array([step["demand"] for step in steps])
-    unmet = np.array([step["unmet"] for step in steps])
-    served = 100 * (1 - unmet.sum() / max(demand.sum(), 1e-9))
+    steps, by_rule = results.steps, results.rule_steps
+    demand, unmet, stock, orders = (np.array([step[name] for step in steps]) for name in PLOTTED)  # (T, N)
+    rule_unmet, rule_orders = (np.array([step[name] for step in by_rule]) for name in ("unmet", "orders"))
+    names = steps[0].get("warehouse_names", [f"warehouse {i + 1}" for i in range(demand.shape[1])])
+    largest = np.sort(np.argsort(-demand.sum(axis=0), kind="stable")[:ROWS])
+    rule_order = "order by the rule, in its own course of this episode"
     panels = [
-        plotting.Panel("Stock at the end of the day", "units", series("on_hand")),
-        plotting.Panel("Orders", "units", series("orders")),
-        plotting.Panel("Demand", "units", series("demand")),
-        plotting.Panel("Received from neighbours", "units", series("received_transfer")),
+        plotting.Panel(
+            f"{names[i]}: {demand[:, i].sum():.1f} units of demand, {unmet[:, i].sum():.2f} lost "
+            f"(by the rule {rule_unmet[:, i].sum():.2f})",
+            "units",
+            {
+                "stock at the end of the day": stock[:, i],
+                "demand": demand[:, i],
+                "order": orders[:, i],
+                rule_order: rule_orders[:, i],
+                "lost sales": unmet[:, i],
+            },
+        )
+        for i in largest
     ]
-    title = f"One unseen episode after the training: {served:.1f} % of {demand.sum():.0f} units of demand are served"
-    plotting.time_panels(path, days, panels, title=title, xlabel="day")
+    looks = {"stock at the end of the day": ("area", plotting.SKY), "demand": ("line", plotting.BLACK)}
+    looks |= {"order": ("line", plotting.BLUE), rule_order: ("dashed", plotting.ORANGE)}
+    looks |= {"lost sales": ("bars", plotting.VERMILLION)}
+    cost, rule_cost = (sum(float(np.sum(step["cost"])) for step in which) for which in (steps, by_rule))
+    served, total = 100 * (1 - unmet.sum() / max(demand.sum(), 1e-9)), demand.sum()
+    title = f"One unseen episode, {results.trained[0]}: {served:.1f} % of {total:.0f} units are served, ${cost:.0f}; "
+    title += f"by the rule '{results.rule}' ${rule_cost:.0f}"
+    title += "" if len(largest) == demand.shape[1] else f". The {ROWS} largest of {demand.shape[1]} warehouses"
+    plotting.time_panels(path, np.arange(1, len(steps) + 1), panels, title=title, xlabel="day", looks=looks)

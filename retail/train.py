@@ -20,7 +20,7 @@ from core.experiment.runs.settings import name_of
 from core.maddpg import create_maddpg_agents as create_agents  # the algorithm: change this line, or give --algo
 from retail.data import data_report
 from retail.records import load_sales
-from retail.report import COLUMNS, SHARES, draw, save_tables, tell
+from retail.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell
 from retail.settings import EPISODES, SETTINGS, make_env, rules
 
 DATA = "your own sales instead of drawn demand: the columns date, warehouse, units (see data.py)"
@@ -53,13 +53,14 @@ def main(argv: list[str] | None = None) -> int:
             run.judge_untrained(agents, seed)
             run.train(env, agents, seed)
             run.judge_trained(agents, seed)
+        run.beside(BESIDE, classical[BESIDE])  # one of the unseen episodes by the rule to beat
 
         if run.is_main:
             results = run.results(SHARES)
             tell(run, results, "; ".join(cautions(load_sales(data).notes)) if data else "")
             save_tables(run.folder, results)
             if run.options.plots:
-                draw(run.folder.path, results)
+                draw(run, results)
             run.finish()
     return command.exit_code
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 
@@ -216,15 +217,64 @@ def png_size(path) -> tuple[int, int]:
 
 def test_every_picture_is_wide_enough_and_whole(tmp_path):
     found = example_results(seeds=2)
-    rules = {f"rule {i}": 10.0 + 0.01 * i for i in range(8)}  # lines so close that their names must move apart
-    plotting.learning_curve(tmp_path / "a.png", found.curves("cost"), rules, title="t", unit="$", log=True)
-    plotting.stacked_bars(tmp_path / "b.png", ["x", "y"], {"p": [1, 2], "q": [3, 4]}, [0.1, np.nan], title="", unit="$")
+    rules = {f"rule {i}": 10.0 + 0.01 * i for i in range(5)}  # lines so close that their names must move apart
+    curve = {"title": "t", "unit": "$", "bound": ("bound", 5.0), "start": 20.0}
+    plotting.learning_curve(tmp_path / "a.png", found.curves("cost"), rules, **curve)
+    parts, bars = {"p": [1, 2], "q": [3, 4]}, {"team": 0, "title": ""}
+    plotting.stacked_bars(tmp_path / "b.png", ["x", "y"], parts, [(0.0, 0.0), (2.0, np.nan)], unit="$", **bars)
     panel = plotting.Panel("cost", "$", [1.0, 2.0], [0.1, np.nan], ("limit", 1.5))
-    plotting.bar_panels(tmp_path / "c.png", ["x", "y"], [panel, panel], title="t")
-    series = plotting.Panel("stock", "units", {"one": np.arange(5.0), "two": np.ones(5)})
-    plotting.time_panels(tmp_path / "d.png", np.arange(5), [series, series], title="t", xlabel="day")
+    plotting.bar_panels(tmp_path / "c.png", ["x", "y"], [panel, panel], note="n", **bars)
+    series = plotting.Panel("stock", "units", {"one": np.arange(5.0), "two": np.ones(5), "three": np.ones(5)})
+    looks = {"one": ("area", "red"), "two": ("bars", "blue")}
+    plotting.time_panels(tmp_path / "d.png", np.arange(5), [series, series], title="t", xlabel="day", looks=looks)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
     assert all(png_size(path)[0] >= 1000 for path in tmp_path.iterdir())
+
+
+@pytest.fixture
+def drawn(monkeypatch, tmp_path):
+    """The figure that a function of plotting was about to save."""
+    figures = []
+    monkeypatch.setattr(plotting, "_save", lambda figure, path: figures.append(figure))
+
+    def draw(function, *arguments, **options):
+        function(tmp_path / "x.png", *arguments, **options)
+        return figures.pop()
+
+    return draw
+
+
+def test_the_learning_curve_is_of_unseen_episodes_and_gives_no_colour_twice(drawn):
+    found = example_results()
+    found = dataclasses.replace(found, known=found.histories)
+    rules, bound = {f"rule {i}": 11.0 + i for i in range(5)}, ("bound", 5.0)
+    figure = drawn(plotting.learning_curve, found.curves("cost"), rules, title="t", unit="$", bound=bound, start=20.0)
+    lines = figure.axes[0].get_lines()
+    forms = [line for line in lines if list(line.get_xdata()) == [10, 50]]
+    assert [list(line.get_ydata()) for line in forms] == 2 * [[15.0, 10.0]], "the evaluations, not the training"
+    flat = [line for line in lines if list(line.get_xdata()) == [0, 1] and len(set(line.get_ydata())) == 1]
+    assert {line.get_ydata()[0] for line in flat} == {5.0, 11.0, 12.0, 13.0, 14.0, 15.0}
+    assert len({line.get_color() for line in (*forms, *flat)}) == len(forms) + len(flat)
+    named = " ".join(text.get_text() for text in figure.axes[0].texts)
+    assert "bound  5" in named and all(rule in named for rule in rules)
+
+
+def test_without_an_evaluation_on_the_way_the_curve_is_the_training(drawn):
+    found = example_results()
+    found.histories[0]["evaluation_cost"] = np.nan
+    figure = drawn(plotting.learning_curve, found.curves("cost"), {"rule": 11.0}, title="t", unit="$")
+    assert "in training" in figure.axes[0].get_legend().get_texts()[0].get_text()
+
+
+def test_whiskers_are_those_of_paired_differences(drawn):
+    found = example_results()
+    labels = found.ranked("cost")
+    differences = [found.difference(AFTER, label, "cost") for label in labels]
+    assert differences[2] == (pytest.approx(1.0), pytest.approx(0.0, abs=1e-9)), "the rule is 1 dearer in every episode"
+    assert found.interval("rule", "cost") > 0.2, "although its episodes differ"
+    parts = {"cost": [found.mean(label, "cost") for label in labels]}
+    figure = drawn(plotting.stacked_bars, labels, parts, differences, team=1, title="t", unit="$")
+    assert "(+1.0 ± 0.0)" in figure.axes[0].texts[2].get_text() and "±" not in figure.axes[0].texts[1].get_text()
 
 
 @pytest.mark.parametrize("positions", [[1.0, 1.0, 1.0], [0.0, 0.01, 0.99, 1.0], [0.5], []])

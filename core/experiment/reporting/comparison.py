@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.experiment.reporting.tables import AFTER, BEFORE, KNOWN, TRAINED, Gap, Results, gap_lines, policy_table
+from core.experiment.reporting.tables import AFTER, BEFORE, KNOWN, Gap, Results, gap_lines, policy_table
 
 
 def comparison(
@@ -46,8 +46,7 @@ def comparison(
             "told what every action did and what the others would have done, in place of a learnt critic. Agents see\n"
             "what they always saw.\n"
         ]
-    trained = [policy for policy in TRAINED if policy in results.policies]
-    for policy in sorted(trained, key=lambda policy: -results.mean(policy, "team_return")):  # the better one first
+    for policy in results.trained:
         lines += [f"{policy.capitalize()} (paired on the same episodes, ± half the 95 % interval):"]
         lines += [f"  {line}" for line in gap_lines(results, rivals, gaps, policy)]
     return "\n".join(lines)

@@ -26,6 +26,14 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
 )
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK)  # yellow is too pale for a line on white
 GREY = "#666666"
+FORMS = (BLUE, VERMILLION)  # of the team, in a learning curve
+LEVELS = (ORANGE, GREEN, PURPLE, SKY, GREY)  # of the rules there; the bound is black
+LOOKS = {  # of a series over time: how it is drawn, and the colour if it is always the same
+    "line": {"linewidth": 1.6},
+    "dashed": {"linewidth": 1.5, "linestyle": (0, (4, 2))},
+    "area": {"step": "mid", "alpha": 0.45, "linewidth": 0},
+    "bars": {"width": 0.7},
+}
 DPI = 120
 WIDTH = 11.0  # inches: 1320 pixels
 
@@ -40,7 +48,6 @@ class Panel:
     errors: Sequence[float] | Mapping[str, np.ndarray] | None = None
     limit: tuple[str, float] | None = None  # (label, value) of a dashed line that should not be crossed
     log: bool = False
-    points: bool = False  # time series as dots: one an event, not a line through time
     number: str = "{:.3g}"  # how a bar's value is written above it
 
 
@@ -55,48 +62,49 @@ class Curve:
 
 def learning_curve(
     path: Path,
-    curves: Sequence[Curve],
-    baselines: Mapping[str, float],
+    forms: Mapping[str, Sequence[Curve]],
+    rules: Mapping[str, float],
     *,
     title: str,
     unit: str,
-    log: bool = False,
+    bound: tuple[str, float] | None = None,
+    start: float | None = None,
 ) -> None:
-    """The training as a running mean over a pale trace; each baseline as a line named at the right.
+    """What the team costs on unseen episodes while it trains, on a logarithmic axis; each rule and the bound as a line.
 
-    The pale trace is that of single episodes, or of the trainings when there are several, which have equal lengths.
+    A form of the training (several seeds: their mean, and each one paler) has a colour. All values are of the same
+    episodes, so luck moves the curve and the lines together. Without evaluations on the way, the curve is the running
+    mean of the training itself. rules: at most five. start: of the untrained team.
     """
-    window = max(1, len(curves[0].values) // 25)
-    x = curves[0].episodes[window - 1 :]
-    smooth = np.stack([running_mean(curve.values, window) for curve in curves])  # (trainings, K - window + 1)
-    unseen = [curve.evaluated for curve in curves if curve.evaluated is not None and len(curve.evaluated[0])]
     with _style():
         figure, (axes,) = _figure(6.0, layout=None)  # by hand: the margin on the right is for the names
         figure.subplots_adjust(left=0.085, right=0.69, bottom=0.17, top=0.89)
-        if len(curves) == 1:
-            axes.plot(curves[0].episodes, curves[0].values, color=BLUE, alpha=0.15, linewidth=0.7)
-        else:
-            axes.plot(x, smooth.T, color=BLUE, alpha=0.35, linewidth=0.9)
-        name = "training" if len(curves) == 1 else f"mean and each of {len(curves)} trainings"
-        name += f" (running mean of {window} episodes)" if window > 1 else ""
-        axes.plot(x, smooth.mean(axis=0), color=BLUE, linewidth=2.2, label=name)
-        tops = [*baselines.values(), smooth.max()]
-        if unseen:
+        for (name, curves), colour in zip(forms.items(), FORMS, strict=False):
+            unseen = [curve.evaluated for curve in curves if curve.evaluated is not None and len(curve.evaluated[0])]
+            name += f", mean of {len(curves)} trainings" if len(curves) > 1 else ""
+            if not unseen:
+                window = max(1, len(curves[0].values) // 25)
+                unseen = [(c.episodes[window - 1 :], running_mean(c.values, window)) for c in curves]
+                name += f", in training (running mean of {window})"
+            marker = "o" if len(unseen[0][0]) <= 60 else ""
+            if len(curves) > 1:
+                for at, means in unseen:
+                    axes.plot(at, means, color=colour, alpha=0.35, linewidth=0.9)
             at, means = mean_by_episode(unseen)
-            name = "unseen episodes, without exploration"
-            axes.plot(at, means, "o", color=BLUE, mec=BLACK, markersize=6, label=name, clip_on=False)
-            tops.append(means.max())
-        if log:
-            _log_axis(axes)
-        else:
-            axes.set_ylim(0, 1.15 * max(tops))  # single episodes may reach far above every mean
-        axes.margins(x=0)
+            axes.plot(at, means, marker=marker, color=colour, markersize=6, linewidth=2, label=name, clip_on=False)
+        if start is not None:
+            options = {"color": BLACK, "markerfacecolor": "white", "markersize": 7, "clip_on": False, "zorder": 4}
+            axes.plot([0], [start], "o", label="before training, drawing its actions", **options)
+        _log_axis(axes)
+        axes.set_xlim(left=0, right=max(curve.episodes[-1] for curves in forms.values() for curve in curves))
         axes.locator_params(axis="x", integer=True)
-        axes.set(xlabel="training episode", ylabel=unit)
-        colours = {name: SERIES[1:][i % (len(SERIES) - 1)] for i, name in enumerate(baselines)}  # blue is the training
-        for name, value in baselines.items():
-            axes.axhline(value, color=colours[name], linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
-        _name_lines(figure, axes, baselines, colours)
+        axes.set(xlabel="training episodes", ylabel=unit)
+        colours, lines = dict(zip(rules, LEVELS, strict=False)), dict(rules)
+        if bound is not None:
+            lines[bound[0]], colours[bound[0]] = bound[1], BLACK
+        for name, value in lines.items():
+            axes.axhline(value, color=colours[name], linewidth=1.4, linestyle=(0, (4, 2)), zorder=1)
+        _name_lines(figure, axes, lines, colours)
         _title(figure, title)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.11), ncols=3, frameon=False)
         _save(figure, path)
@@ -106,28 +114,32 @@ def stacked_bars(
     path: Path,
     labels: Sequence[str],
     parts: Mapping[str, Sequence[float]],
-    errors: Sequence[float],
+    differences: Sequence[tuple[float, float]],
     *,
+    team: int,
     title: str,
     unit: str,
+    own: int = 2,
 ) -> None:
-    """One bar a label made of its parts, with the total and its interval at the end.
+    """One bar a label made of its parts, with the total at its end, and how far it is from the bar number `team`.
 
-    Lying bars: the labels are names of policies, which do not fit under standing ones.
+    Lying bars: the labels are names of policies, which do not fit under standing ones. differences: from the team's
+    bar, and half their 95 % intervals, paired; a line at the team's total crosses the whiskers of whatever may be
+    level with it. own: so many rows at the top are the team's.
     """
     with _style():
         figure, (axes,) = _figure(1.9 + 0.48 * len(labels))
-        rows = _rows(len(labels))
+        rows = _rows(len(labels), own)
         start = np.zeros(len(labels))
         for colour, (part, values) in zip(SERIES, parts.items(), strict=False):
             axes.barh(rows, values, left=start, height=0.62, color=colour, label=part)
             start = start + np.asarray(values, dtype=float)
-        errors = np.nan_to_num(errors)  # one episode has no interval
-        axes.errorbar(start, rows, xerr=errors, fmt="none", ecolor=BLACK, capsize=3, linewidth=1.2)
-        for row, total, error in zip(rows, start, errors, strict=True):
-            axes.text(total + error, row, f"  {total:.1f} ± {error:.1f}", va="center")
-        _name_rows(axes, rows, labels)
-        axes.set_xlim(0, float(np.max(start + errors)) * 1.22)
+        errors = _whiskers(axes, start, rows, [half for _, half in differences], team)
+        for row, total, error, (mean, half) in zip(rows, start, errors, differences, strict=True):
+            text = f"  {total:.1f}" if row == rows[team] else f"  {total:.1f}  ({mean:+.1f} ± {half:.1f})"
+            axes.text(total + error, row, text, va="center")
+        _name_rows(axes, rows, labels, own)
+        axes.set_xlim(0, float(np.max(start + errors)) * 1.3)
         axes.set_xlabel(unit)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
@@ -136,46 +148,48 @@ def stacked_bars(
         _save(figure, path)
 
 
-def bar_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel], *, title: str, own: int = 2) -> None:
-    """Panels side by side over the same labels: one quantity each, with its interval and its limit.
+def bar_panels(
+    path: Path, labels: Sequence[str], panels: Sequence[Panel], *, team: int, title: str, note: str, own: int = 2
+) -> None:
+    """Panels side by side over the same labels: one quantity each, with its limit.
 
-    own: so many rows at the top are the team's, the first before its training.
+    errors of a panel: half the 95 % intervals of the differences from the bar number `team`, as in `stacked_bars`.
+    own: so many rows at the top are the team's, the first before its training. note: below all panels.
     """
     with _style():
-        figure, grid = _figure(2.0 + 0.42 * len(labels), columns=len(panels))
+        figure, grid = _figure(2.3 + 0.42 * len(labels), columns=len(panels))
         rows = _rows(len(labels), own)
         for column, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
             values = np.asarray(panel.values, dtype=float)
-            errors = np.zeros_like(values) if panel.errors is None else np.nan_to_num(panel.errors)
             colours = [ORANGE if i == 0 else BLUE if i < own else SKY for i in range(len(labels))]
             axes.barh(rows, values, height=0.62, color=colours)
-            axes.errorbar(values, rows, xerr=errors, fmt="none", ecolor=BLACK, capsize=2.5, linewidth=1.1)
-            if panel.log:
-                axes.set_xscale("log")
-                _plain_numbers(axes.xaxis)
+            errors = _whiskers(axes, values, rows, panel.errors, team)
             for row, value, error in zip(rows, values, errors, strict=True):
                 axes.text(value + error, row, "  " + panel.number.format(value), va="center", fontsize=10.5)
-            _room_at_the_right(axes, values + errors, panel.log)
+            top = float(np.max(values + errors))
+            axes.set_xlim(0, (top if top > 0 else 1.0) * 1.32)  # the numbers at the bars' ends stay inside
             if panel.limit is not None:
                 name, value = panel.limit
                 axes.axvline(value, color=VERMILLION, linewidth=1.4, linestyle="--")
-                axes.text(
-                    value,
-                    1.0,
-                    name,
-                    color=VERMILLION,
-                    ha="center",
-                    va="bottom",
-                    fontsize=10,
-                    transform=axes.get_xaxis_transform(),
-                )
+                place = {"ha": "center", "va": "bottom", "transform": axes.get_xaxis_transform()}
+                axes.text(value, 1.0, name, color=VERMILLION, fontsize=10, **place)
             axes.set_title(panel.title, loc="left", fontsize=12, pad=20)
             axes.set_xlabel(panel.unit)
             _name_rows(axes, rows, labels if column == 0 else [""] * len(labels), own)
             axes.grid(axis="y", visible=False)
             axes.tick_params(axis="y", length=0)
         _title(figure, title)
+        figure.supxlabel(note, fontsize=11)
         _save(figure, path)
+
+
+def _whiskers(axes, ends: np.ndarray, rows: np.ndarray, halves: Sequence[float], team: int) -> np.ndarray:
+    """Intervals at the ends of bars, and a line at the team's end -> the halves, 0 where there is none."""
+    errors = np.nan_to_num(np.asarray(halves, dtype=float))  # one episode has no interval
+    others = np.arange(len(rows)) != team
+    axes.errorbar(ends[others], rows[others], xerr=errors[others], fmt="none", ecolor=BLACK, capsize=3, linewidth=1.2)
+    axes.axvline(ends[team], color=BLACK, linewidth=0.9, linestyle=":")
+    return np.where(others, errors, 0.0)
 
 
 def dot_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel], *, title: str) -> None:
@@ -210,18 +224,30 @@ def dot_panels(path: Path, labels: Sequence[str], panels: Sequence[Panel], *, ti
         _save(figure, path)
 
 
-def time_panels(path: Path, time: np.ndarray, panels: Sequence[Panel], *, title: str, xlabel: str) -> None:
-    """Panels below each other over one time axis; a name keeps its colour in all of them."""
+def time_panels(
+    path: Path,
+    time: np.ndarray,
+    panels: Sequence[Panel],
+    *,
+    title: str,
+    xlabel: str,
+    looks: Mapping[str, tuple[str, str]] | None = None,
+) -> None:
+    """Panels below each other over one time axis; a name keeps its look in all of them.
+
+    looks: name -> (one of LOOKS, colour); lines of different colours where it is not given.
+    """
     with _style():
         figure, grid = _figure(1.3 + 1.75 * len(panels), rows=len(panels))
         names = list(dict.fromkeys(name for panel in panels for name in panel.values))
-        colours = {name: SERIES[i % len(SERIES)] for i, name in enumerate(names)}
+        looks = {name: ("line", SERIES[i % len(SERIES)]) for i, name in enumerate(names)} | dict(looks or {})
         drawn = {}
         for axes, panel in zip(grid, panels, strict=True):
             for name, series in panel.values.items():
-                style = {"linestyle": "none", "marker": "o", "markersize": 3.2} if panel.points else {"linewidth": 1.5}
-                (line,) = axes.plot(time, series, color=colours[name], **style)
-                drawn.setdefault(name, line)
+                kind, colour = looks[name]
+                draw = {"area": axes.fill_between, "bars": axes.bar}.get(kind, axes.plot)
+                found = draw(time, series, color=colour, label=name, **LOOKS[kind])
+                drawn.setdefault(name, found[0] if isinstance(found, list) else found)
             if panel.log:
                 _log_axis(axes)
             if panel.limit is not None:
@@ -238,7 +264,7 @@ def time_panels(path: Path, time: np.ndarray, panels: Sequence[Panel], *, title:
         grid[-1].set_xlabel(xlabel)
         figure.align_ylabels()
         _title(figure, title)
-        figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", frameon=False)
+        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=5, frameon=False)
         _save(figure, path)
 
 
@@ -321,16 +347,6 @@ def _name_lines(figure, axes, baselines: Mapping[str, float], colours: Mapping[s
             va="center",
             transform=axes.transAxes,
         )
-
-
-def _room_at_the_right(axes, ends: np.ndarray, log: bool) -> None:
-    """Widen the axis so that the numbers at the bars' ends stay inside."""
-    top = float(np.max(ends)) if len(ends) and np.max(ends) > 0 else 1.0
-    if log:
-        low = axes.get_xlim()[0]
-        axes.set_xlim(low, top * (top / low) ** 0.35)
-    else:
-        axes.set_xlim(0, top * 1.32)
 
 
 def _figure(height: float, rows: int = 1, columns: int = 1, layout: str | None = "constrained"):

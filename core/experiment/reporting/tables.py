@@ -7,7 +7,7 @@ compared pair by pair: the differences vary far less than the costs do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ TRAINED = (AFTER, KNOWN)
 KEYS = ("policy", "training_seed", "episode", "seed")
 WINDOW = "window"  # of recorded data: episodes with the same number share periods, those with another hardly do
 BOUND = "clairvoyant bound"
+CURVE_EPISODES = 100  # of each evaluation on the way, the first of the unseen ones: enough for a point of the curve
 
 
 @dataclass
@@ -31,8 +32,11 @@ class Results:
     episodes: int  # of training
     histories: Mapping[int, Any]  # training seed -> history, a row per training episode
     evaluation: Any  # pandas table, a row per policy, training seed and episode
-    steps: Sequence[Mapping[str, Any]]  # one evaluated episode, step by step
+    steps: Sequence[Mapping[str, Any]]  # one evaluated episode of the team, step by step
     weights: Mapping[str, str] = field(default_factory=dict)  # metric that is a share -> the one that it is a share of
+    known: Mapping[int, Any] = field(default_factory=dict)  # as histories, of the trainings with known consequences
+    rule: str = ""  # whose decisions stand beside the team's
+    rule_steps: Sequence[Mapping[str, Any]] = ()  # the same episode by that rule
 
     @property
     def evaluated(self) -> int:
@@ -107,22 +111,41 @@ class Results:
         errors = np.array([error.mean() for error in errors]) if len(errors) > 1 else self._together(errors[0])
         return 100.0 * (reference - mine) / abs(reference), 100.0 * half_width(errors)
 
+    def difference(self, policy: str, rival: str, metric: str) -> tuple[float, float]:
+        """By how much `rival` is above `policy`, and half the 95 % interval. Paired, as in `gap`."""
+        own, others = self.by_seed(policy, metric), self.by_seed(rival, metric)
+        one = next(iter(others.values()))
+        changes = [others.get(seed, one) - values for seed, values in own.items()]
+        changes = np.array([c.mean() for c in changes]) if len(changes) > 1 else self._together(changes[0])
+        return float(changes.mean()), half_width(changes)
+
+    def on_the_way(self) -> Results:
+        """The same, of the episodes alone that the team was evaluated on while it trained."""
+        return replace(self, evaluation=self.evaluation[self.evaluation["episode"] < CURVE_EPISODES])
+
+    @property
+    def trained(self) -> list[str]:
+        """The trained forms of the team, the better one first."""
+        found = [policy for policy in TRAINED if policy in self.policies]
+        return sorted(found, key=lambda policy: -self.mean(policy, "team_return"))
+
     def ranked(self, metric: str) -> list[str]:
         """Before, after, then the baselines from the worst to the best by a metric of which less is better."""
         team = [policy for policy in (BEFORE, *TRAINED) if policy in self.policies]
         return [*team, *sorted(self.baselines, key=lambda policy: -self.mean(policy, metric))]
 
-    def curves(self, metric: str):
-        """The learning curves of the training seeds, for `plotting.learning_curve`."""
+    def curves(self, metric: str, sign: float = 1.0):
+        """The learning curves of each form and training, for `plotting.learning_curve`; values times `sign`."""
         from core.experiment.reporting.plotting import Curve
 
-        curves = []
-        for history in self.histories.values():
-            episodes, values = history["episode"].to_numpy() + 1, history[metric].to_numpy(dtype=float)
-            unseen = history.get(f"evaluation_{metric}", np.full(len(history), np.nan))
-            there = np.flatnonzero(np.isfinite(unseen))
-            curves.append(Curve(episodes, values, (episodes[there], np.asarray(unseen)[there])))
-        return curves
+        forms = {}
+        for name, histories in ((AFTER, self.histories), (KNOWN, self.known)):
+            for history in histories.values():
+                episodes, values = history["episode"].to_numpy() + 1, sign * history[metric].to_numpy(dtype=float)
+                unseen = sign * np.asarray(history.get(f"evaluation_{metric}", np.full(len(history), np.nan)))
+                there = np.flatnonzero(np.isfinite(unseen))
+                forms.setdefault(name, []).append(Curve(episodes, values, (episodes[there], unseen[there])))
+        return forms
 
 
 def summary_table(results: Results):

@@ -16,7 +16,7 @@ from typing import Any
 from core.base_agent import AgentTeam
 from core.experiment.env_check import check_env
 from core.experiment.evaluation import evaluate, record_episode
-from core.experiment.reporting.tables import AFTER, BEFORE, KNOWN
+from core.experiment.reporting.tables import AFTER, BEFORE, CURVE_EPISODES, KNOWN
 from core.experiment.runs import distributed
 from core.experiment.runs.command import Command, RunError
 from core.experiment.runs.flags import Options
@@ -28,7 +28,6 @@ from core.experiment.training import train
 from core.experiment.tuning import EVALUATION_SEED, VALIDATION_SEED
 
 COPIES = 125  # episodes evaluated side by side: more are little faster, and take memory
-CURVE_EPISODES = 100  # of each evaluation on the way: enough for a point of the learning curve
 
 
 class Run:
@@ -80,8 +79,9 @@ class Run:
             require_same_world(self.folder, self.unseen.world())
         self.first_seed = VALIDATION_SEED if options.validation else EVALUATION_SEED  # of the first unseen episode
         self._tables: list[Any] = []
-        self._histories: dict[int, Any] = {}
-        self.steps: list[dict[str, Any]] = []  # one evaluated episode, step by step
+        self._histories: dict[bool, dict[int, Any]] = {False: {}, True: {}}  # known form? -> seed -> history
+        self._recorded: dict[str, list[dict[str, Any]]] = {}  # trained form -> one evaluated episode, step by step
+        self._beside: tuple[str, list[dict[str, Any]]] = "", []  # a rule, and its steps of that episode
 
     # --- before anything is written -----------------------------------------------------------------------------------
 
@@ -182,9 +182,13 @@ class Run:
         name = KNOWN if known else AFTER
         self._judge(agents, name, seed)
         self._say_headline(f"{name} (seed {seed}, {self._seconds:.0f} s)")
-        if not self.steps:
-            single = self.make_env(difficulty=self.options.difficulty, data=self.options.data, evaluation=True)
-            self.steps = record_episode(single, agents, self.first_seed)
+        if name not in self._recorded:
+            self._recorded[name] = self._record(agents)
+
+    def beside(self, name: str, rule: Any) -> None:
+        """The recorded episode once more, by a rule."""
+        if self.is_main:
+            self._beside = name, self._record(rule)
 
     def train(self, env: Any, agents: AgentTeam, seed: int, known: bool = False) -> Any:
         """Train one team, from its checkpoint if there is one -> history. `known`: as in `environment`.
@@ -222,8 +226,7 @@ class Run:
         if stop.requested is not None:
             raise Interrupted(stop.requested, f"{len(history)} of {options.episodes} episodes are saved")
         self._seconds = history["seconds"].iloc[-1]
-        if not known:
-            self._histories[seed] = history
+        self._histories[known][seed] = history
         return history
 
     def results(self, weights: Mapping[str, str]) -> Any:
@@ -234,7 +237,9 @@ class Run:
 
         evaluation = pd.concat(self._tables, ignore_index=True)
         options = self.options
-        return Results(options.algo, options.episodes, self._histories, evaluation, self.steps, weights)
+        histories, known = self._histories[False], self._histories[True]
+        found = Results(options.algo, options.episodes, histories, evaluation, (), weights, known, *self._beside)
+        return dataclasses.replace(found, steps=self._recorded[found.trained[0]])
 
     def write(self, name: str, text: str) -> None:
         """A text file in the run's folder."""
@@ -262,6 +267,11 @@ class Run:
         table.insert(0, "policy", name)
         table.insert(1, "training_seed", pd.array([seed] * len(table), dtype="Int64"))
         self._tables.append(table)
+
+    def _record(self, policy: Any) -> list[dict[str, Any]]:
+        """The first unseen episode, step by step."""
+        single = self.make_env(difficulty=self.options.difficulty, data=self.options.data, evaluation=True)
+        return record_episode(single, policy, self.first_seed)
 
     def _say_headline(self, when: str) -> None:
         header, metric, number = self.headline
