@@ -20,6 +20,9 @@ FLAGS = {
     "demos": ("fast", "seed", "device", "out"),
     "audit": ("seed",),
     "what_if": ("episodes", "out"),
+    "play": ("seed", "out"),
+    "runs": (),
+    "compare": ("out",),
 }  # of each action
 
 
@@ -38,6 +41,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="is execution decentralized? Of a run folder, or retail/results/latest",
     )
     add("--what-if", type=Path, metavar="RUN", help="what if demand surges, a channel fails, ...?")
+    playing = "one unseen episode of its team as a GIF (default: of the newest run)"
+    add("--play", nargs="?", const=True, metavar="RUN", help=playing)
+    runs = "what was run, with what result (DIR: where to look; default: both results folders)"
+    add("--runs", nargs="?", const=True, metavar="DIR", help=runs)
+    compare = "what differs between two runs, in settings and on the episodes that both were judged on"
+    add("--compare", nargs=2, type=Path, metavar=("A", "B"), help=compare)
     add = parser.add_argument
     add(
         "--fast",
@@ -45,10 +54,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=None,
         help="demos: a short budget, to see that everything works (default: no)",
     )
-    add("--seed", type=whole(0, MAX_SEED), metavar="S", help="of the training, or of the audited episode (default: 0)")
+    add(
+        "--seed",
+        type=whole(0, MAX_SEED),
+        metavar="S",
+        help="of the training, or of the episode (default: 0; play: 10000)",
+    )
     add("--device", metavar="D", help="demos: auto, cpu, cuda, cuda:N (default: auto)")
     add("--episodes", type=int, metavar="N", help="what-if: unseen episodes a policy (default: 1000)")
-    out = "demos: results go to DIR/retail and DIR/banking; what-if: to DIR (default: beside the run)"
+    out = "demos: results go to DIR/retail and DIR/banking; what-if, play, compare: to DIR (default: in the run's)"
     add("--out", type=Path, metavar="DIR", help=out)
     options = parser.parse_args(argv)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device or "auto"):
@@ -91,6 +105,15 @@ def main(argv: list[str] | None = None) -> int:
             from core.experiment.deployment.what_if import what_if
 
             what_if(options.what_if, 1000 if options.episodes is None else options.episodes, options.out)
+        if options.play:
+            from core.experiment.deployment.play import play
+
+            print(play(Path(options.play) if isinstance(options.play, str) else None, options.seed, options.out))
+        if options.runs or options.compare:
+            from core.experiment.deployment import past_runs
+
+            where = Path(options.runs) if isinstance(options.runs, str) else None
+            print(past_runs.list_runs(where) if options.runs else past_runs.compare(options.compare, options.out))
     return command.exit_code
 
 

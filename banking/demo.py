@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
-from banking.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell
+from banking.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell, write_page
 from banking.settings import EPISODES, SETTINGS, make_env, rules
 from core.experiment.runs.command import Command
 from core.experiment.runs.flags import parse
@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             save_tables(run.folder, results)
             if run.options.plots:
                 draw(run, results)
+            write_page(run, results)
             run.finish()
     return command.exit_code
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from core.experiment.reporting.comparison import comparison
+from core.experiment.reporting.report import Frame, Stepper, page
 from core.experiment.reporting.tables import BEFORE, BOUND, TRAINED, Gap, Results, stored_gap, summary_table
+from core.experiment.runs.flags import Options
 from core.experiment.runs.folders import RunFolder
 from core.experiment.runs.run import Run
 
@@ -31,6 +33,7 @@ SHARES: dict[str, str] = {}  # metric that is a share -> the one that it is a sh
 PLAIN_RULE = "size threshold"  # the closed gap counts from here
 BOUNDS = Path(__file__).with_name("bounds.csv")  # made by tests/benchmarks/bounds.py
 
+CURVE = ("team_return", -1.0)  # metric of learning curves, and its sign: less is better there
 BESIDE = "local index"  # the rule whose course stands beside the team's in one episode
 ROWS = 4  # channels of the picture of one episode, at most
 LATELY = 20  # steps of a mean latency there
@@ -40,15 +43,15 @@ CHANNELS = ("internal", "external", "blockchain")
 def tell(run: Run, results: Results, caution: str = "") -> None:
     """Print the comparison of all policies, after what must be read before it."""
     columns = COLUMNS if run.options.data is None else DATA_COLUMNS
-    run.say(comparison(results, columns, GAPS, RIVALS, run.judged_on(), gap(run, results), caution))
+    run.say(comparison(results, columns, GAPS, RIVALS, run.judged_on(), gap(run.options, results), caution))
 
 
-def gap(run: Run, results: Results) -> Gap | None:
+def gap(options: Options, results: Results) -> Gap | None:
     """From the plain rule to the stored bound, which is known for the test episodes of drawn traffic."""
-    if run.options.data is not None or run.options.validation:
+    if options.data is not None or options.validation:
         return None
     means = {rule: results.mean(rule, "team_return") for rule in results.baselines}
-    return stored_gap(BOUNDS, run.options.difficulty, PLAIN_RULE, means)
+    return stored_gap(BOUNDS, options.difficulty, PLAIN_RULE, means)
 
 
 def save_tables(folder: RunFolder, results: Results) -> None:
@@ -86,6 +89,36 @@ def decisions_table(steps: Sequence[Mapping[str, Any]]):
     return pd.DataFrame(rows).round(3)
 
 
+def write_page(run: Run, results: Results, caution: str = "", data_report: str = "") -> None:
+    """report.html: everything in one file, after the pictures are drawn."""
+    options, columns = run.options, COLUMNS if run.options.data is None else DATA_COLUMNS
+    title = f"Payments: {options.algo.upper()}, {options.episodes} training episodes, {run.judged_on()}"
+    arguments = title, results, columns, GAPS, RIVALS, stepper(results), run.folder.read_config()
+    texts = {"judged_on": run.judged_on(), "caution": caution, "data_report": data_report}
+    run.write("report.html", page(*arguments, folder=run.folder.path, **texts))
+
+
+def stepper(results: Results, every: int = 10) -> Stepper:
+    """The evaluated episode, a moment every so many steps, a row a channel."""
+    unit, factor, _ = clock(results.steps)
+    channels = [str(name) for name in results.steps[0].get("channel_names", CHANNELS)]
+    columns = ("channel", f"work waiting, {unit}", "sent", f"by the rule: work waiting, {unit}", "sent by it")
+    both = results.steps, results.rule_steps
+    latency = [lately(factor * np.array([step["latency_ms"] for step in which])) for which in both]
+    frames = []
+    for end in range(every, len(results.steps) + 1, every):
+        cells = []
+        for which in both:
+            steps = which[end - every : end]
+            sent = sum(np.bincount(s["action"][s["dispatched"]], minlength=len(channels)) for s in steps)
+            cells += [np.round(factor * steps[-1]["workload_ms"], 2), sent]
+        risk, rule_risk = (100 * float(which[end - 1]["risk"]) for which in both)
+        title = f"After {0.01 * end:.1f} simulated seconds: latency lately {latency[0][end - 1]:,.0f} {unit} (the rule "
+        title += f"'{results.rule}' {latency[1][end - 1]:,.0f}), portfolio risk {risk:.1f} % ({rule_risk:.1f} %)."
+        frames.append(Frame(title, [[name, *(float(v[c]) for v in cells)] for c, name in enumerate(channels)]))
+    return Stepper(columns, frames)
+
+
 def draw(run: Run, results: Results) -> None:
     """Three pictures: the learning curve; latency, risk and fees; one evaluated episode."""
     from core.experiment.reporting import plotting
@@ -95,18 +128,8 @@ def draw(run: Run, results: Results) -> None:
     latency = "latency_ms" if speed is None else "latency_log_s"
     before, after = (results.mean(policy, latency) for policy in (BEFORE, team))
     name = f"{results.algorithm.upper()}, {results.episodes} training episodes"
-    early = results.on_the_way()
-    closed = gap(run, early)
-    plotting.learning_curve(
-        folder / "learning_curve.png",
-        results.curves("team_return", sign=-1.0),
-        {label: -early.mean(label, "team_return") for label in rivals(results)},
-        title=f"{name}: latency {before:,.0f} {unit} before, {after:,.0f} after. The team's reward weighs it with "
-        "fees and risk:",
-        unit=f"minus team reward, mean of the same {early.evaluated} unseen episodes (log scale)",
-        bound=None if closed is None else (BOUND, -closed.bound),
-        start=-early.mean(BEFORE, "team_return"),
-    )
+    title = f"{name}: latency {before:,.0f} {unit} before, {after:,.0f} after (rewarded with fees and risk)"
+    draw_curve(folder / "learning_curve.png", results.curves(*CURVE), results, run.options, title)
 
     def change(metric: str, number: str) -> str:
         return " → ".join(number.format(results.mean(policy, metric)) for policy in (BEFORE, team))
@@ -140,10 +163,23 @@ def draw(run: Run, results: Results) -> None:
     draw_episode(folder / "episode.png", results)
 
 
-def rivals(results: Results) -> list[str]:
-    """The rules that a learning curve is drawn beside: those to beat, the plain one, and the best one."""
-    best = max(results.baselines, key=lambda rule: results.mean(rule, "team_return"))
-    return list(dict.fromkeys([*(rule for rule in (*RIVALS, PLAIN_RULE) if rule in results.baselines), best]))
+def draw_curve(path: Path, forms: Mapping[str, Sequence[Any]], results: Results, options: Options, title: str) -> None:
+    """Learning curves by name, beside the rules to beat, the plain and the best one, and the bound, on the same
+    episodes."""
+    from core.experiment.reporting import plotting
+
+    early = results.on_the_way()
+    closed, best = gap(options, early), max(early.baselines, key=lambda rule: early.mean(rule, "team_return"))
+    rules = dict.fromkeys([*(rule for rule in (*RIVALS, PLAIN_RULE) if rule in early.baselines), best])
+    plotting.learning_curve(
+        path,
+        forms,
+        {rule: -early.mean(rule, "team_return") for rule in rules},
+        title=title,
+        unit=f"minus team reward, mean of {early.evaluated} unseen episodes",
+        bound=None if closed is None else (BOUND, -closed.bound),
+        start=-early.mean(BEFORE, "team_return"),
+    )
 
 
 def draw_episode(path: Path, results: Results) -> None:
@@ -185,3 +221,37 @@ def lately(latency: np.ndarray) -> np.ndarray:
     for values in (sums, counts):
         values[LATELY:] = values[LATELY:] - values[:-LATELY]
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def animate(path: Path, name: str, steps: Sequence[Mapping[str, Any]], by_rule: Sequence[Mapping[str, Any]]) -> None:
+    """A GIF of one episode, a frame ten steps: the work waiting in every channel, and the latency lately."""
+    from core.experiment.reporting import plotting
+
+    unit, factor, speed = clock(steps)
+    shown = np.arange(9, len(steps), 10)
+    times, xlabel = 0.01 * (shown + 1), "seconds" if speed is None else "seconds of the simulation"
+    who = {"the team": steps, f"the rule '{BESIDE}'": by_rule}
+    work = {who_: factor * np.array([step["workload_ms"] for step in which])[shown] for who_, which in who.items()}
+    latency = {
+        who_: lately(factor * np.array([step["latency_ms"] for step in which]))[shown] for who_, which in who.items()
+    }
+    risk = {who_: 100 * np.array([float(step["risk"]) for step in which])[shown] for who_, which in who.items()}
+    (team, rule), (of_team, of_rule) = latency.values(), risk.values()
+    titles = [
+        f"{name}. After {times[k]:.1f} s: latency lately {team[k]:,.0f} {unit}, by the rule {rule[k]:,.0f}; risk "
+        f"{of_team[k]:.1f} %, by the rule {of_rule[k]:.1f} %"
+        for k in range(len(shown))
+    ]
+    plotting.animation(
+        path,
+        work,
+        latency,
+        titles,
+        places=[str(channel) for channel in steps[0].get("channel_names", CHANNELS)],
+        units=(unit, unit),
+        headings=("Work waiting in each channel", f"Latency, mean of the transactions of {LATELY} steps"),
+        xlabel=xlabel,
+        x=times,
+        colours=dict(zip(who, (plotting.BLUE, plotting.ORANGE), strict=True)),
+        seconds=0.15,
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
 from banking.data import full_report, warning
-from banking.report import BESIDE, COLUMNS, DATA_COLUMNS, SHARES, draw, save_tables, tell
+from banking.report import BESIDE, COLUMNS, DATA_COLUMNS, SHARES, draw, save_tables, tell, write_page
 from banking.settings import EPISODES, SETTINGS, make_env, rules
 from core.experiment.runs.command import Command
 from core.experiment.runs.flags import parse
@@ -52,10 +52,12 @@ def main(argv: list[str] | None = None) -> int:
 
         if run.is_main:
             results = run.results(SHARES)
-            tell(run, results, warning(data) if data else "")
+            caution = warning(data) if data else ""
+            tell(run, results, caution)
             save_tables(run.folder, results)
             if run.options.plots:
                 draw(run, results)
+            write_page(run, results, caution, report)
             run.finish()
     return command.exit_code
 

@@ -17,7 +17,7 @@ from core.experiment.runs.flags import parse
 from core.experiment.runs.run import Run
 from core.experiment.runs.settings import name_of
 from core.maddpg import create_maddpg_agents as create_agents  # the algorithm: change this line, or give --algo
-from retail.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell
+from retail.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell, write_page
 from retail.settings import EPISODES, SETTINGS, make_env, rules
 
 FAST_EPISODES = 200
@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             save_tables(run.folder, results)
             if run.options.plots:
                 draw(run, results)
+            write_page(run, results)
             run.finish()
     return command.exit_code
 

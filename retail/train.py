@@ -20,7 +20,7 @@ from core.experiment.runs.settings import name_of
 from core.maddpg import create_maddpg_agents as create_agents  # the algorithm: change this line, or give --algo
 from retail.data import data_report
 from retail.records import load_sales
-from retail.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell
+from retail.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell, write_page
 from retail.settings import EPISODES, SETTINGS, make_env, rules
 
 DATA = "your own sales instead of drawn demand: the columns date, warehouse, units (see data.py)"
@@ -57,10 +57,12 @@ def main(argv: list[str] | None = None) -> int:
 
         if run.is_main:
             results = run.results(SHARES)
-            tell(run, results, "; ".join(cautions(load_sales(data).notes)) if data else "")
+            caution = "; ".join(cautions(load_sales(data).notes)) if data else ""
+            tell(run, results, caution)
             save_tables(run.folder, results)
             if run.options.plots:
                 draw(run, results)
+            write_page(run, results, caution, report)
             run.finish()
     return command.exit_code
 

@@ -102,7 +102,15 @@ def test_a_demo_shows_before_and_after_and_fills_its_folder(tmp_path, name, step
     assert "it/s" not in done.stderr and "episode/s" not in done.stderr, "no progress bar but on a terminal"
     run = newest(tmp_path / "results")
     assert str(run) in done.stdout
-    expected = ["checkpoint.pt", "config.json", "evaluation.csv", "progress.csv", "summary.csv", f"{steps}.csv"]
+    expected = [
+        "checkpoint.pt",
+        "config.json",
+        "evaluation.csv",
+        "progress.csv",
+        "summary.csv",
+        f"{steps}.csv",
+        "report.html",
+    ]
     expected += ["before_after.png", "episode.png", "learning_curve.png"]
     assert sorted(path.name for path in run.iterdir() if "previous" not in path.name) == sorted(
         [*expected, ".lock", *(["known"] if name == "banking" else [])]

@@ -40,7 +40,7 @@ NOT_RUN = (
     "torchrun",
     "pytest",
     "bash .ci/run",  # it runs this test
-    "python main.py",  # both demos in full; test_cli.py runs main.py in small
+    "python main.py --all",  # both demos in full; test_cli.py runs main.py in small
     "python main.py --audit",  # starts a process an agent; test_audit.py runs it
     "python retail/train.py --data",  # tunes the classical rules for a minute; test_cli.py runs it in small
     "python banking/train.py --data",
@@ -90,7 +90,9 @@ def flags_of(script: str) -> set[str]:
 
 def run(command: str, folder: Path) -> int:
     """Run a command as if in the repository's root, with its results in ``folder`` -> exit code."""
-    words = [word.replace("retail/results", str(folder / "retail")) for word in shlex.split(command)]
+    words = shlex.split(command)
+    for name in ("retail", "banking"):
+        words = [word.replace(f"{name}/results", str(folder / name)) for word in words]
     if words[:2] == ["python", "-c"]:
         exec(words[2], {})
         return 0

@@ -179,7 +179,7 @@ def bar_panels(
             axes.grid(axis="y", visible=False)
             axes.tick_params(axis="y", length=0)
         _title(figure, title)
-        figure.supxlabel(note, fontsize=11)
+        figure.supxlabel(textwrap.fill(note, 120), fontsize=11)
         _save(figure, path)
 
 
@@ -266,6 +266,71 @@ def time_panels(
         _title(figure, title)
         figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=5, frameon=False)
         _save(figure, path)
+
+
+def animation(
+    path: Path,
+    bars: Mapping[str, np.ndarray],
+    lines: Mapping[str, np.ndarray],
+    titles: Sequence[str],
+    *,
+    places: Sequence[str],
+    units: tuple[str, str],
+    headings: tuple[str, str],
+    xlabel: str,
+    x: np.ndarray,
+    colours: Mapping[str, str],
+    seconds: float = 0.4,
+) -> None:
+    """A GIF: a frame a moment, with grouped bars a place on the left and lines that grow over time on the right.
+
+    Args:
+        bars: name -> (T, places).
+        lines: name -> (T,).
+        titles: T, one a frame.
+        units, headings: of the left and the right axes; xlabel and x (T,) are of the right ones.
+        colours: of every name in `bars` and `lines`.
+        seconds: a frame; the last one stays for two more.
+    """
+    from matplotlib.animation import PillowWriter
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with _style():
+        figure, (left, right) = _figure(4.6, columns=2)
+        FigureCanvasAgg(figure)
+        width, where = 0.8 / len(bars), np.arange(len(places))
+        heights = {
+            name: left.bar(where + (k + 0.5) * width - 0.4, values.max(axis=0), width, color=colours[name], label=name)
+            for k, (name, values) in enumerate(bars.items())
+        }
+        left.set_xticks(where, [textwrap.shorten(place, 14, placeholder="...") for place in places], fontsize=10)
+        curves = {
+            name: right.plot(x, values, color=colours[name], linewidth=2, label=name)[0]
+            for name, values in lines.items()
+        }
+        right.set_xlabel(xlabel)
+        right.margins(x=0)
+        for axes, unit, heading in zip((left, right), units, headings, strict=True):
+            axes.set_ylim(bottom=0)
+            axes.set_ylim(axes.get_ylim())  # the same in all frames
+            axes.set_ylabel(unit)
+            axes.set_title(heading, loc="left", fontsize=12)
+            axes.legend(frameon=False, fontsize=10, loc="best")
+        _title(figure, max(titles, key=len))
+        figure.draw_without_rendering()  # finds the layout, which then holds
+        figure.set_layout_engine("none")
+        writer = PillowWriter(fps=1 / seconds)
+        temporary = Path(path).with_name(f".{Path(path).name}.tmp.gif")
+        with writer.saving(figure, temporary, dpi=80):
+            for k in [*range(len(titles)), *[-1] * round(2 / seconds)]:
+                for name, values in bars.items():
+                    for bar, height in zip(heights[name], values[k], strict=True):
+                        bar.set_height(height)
+                for name, values in lines.items():
+                    curves[name].set_data(x[: k + 1 or None], values[: k + 1 or None])
+                _title(figure, titles[k])
+                writer.grab_frame()
+        os.replace(temporary, path)
 
 
 def _rows(count: int, own: int = 2) -> np.ndarray:
@@ -359,7 +424,8 @@ def _figure(height: float, rows: int = 1, columns: int = 1, layout: str | None =
 
 
 def _title(figure, title: str) -> None:
-    figure.suptitle(textwrap.fill(title, 96), x=0.01, ha="left", fontweight="bold")
+    lines = [textwrap.fill(line, 96) for line in title.split("\n")]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontweight="bold")
 
 
 def _style():
