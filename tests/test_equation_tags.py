@@ -229,3 +229,12 @@ def test_a_reader_of_one_algorithm_passes_a_third_of_the_page_and_three_exercise
     before = PAGE.partition("\n## 3. ")[0]
     assert 3 * len((before + SECTIONS[section]).splitlines()) <= len(PAGE.splitlines())
     assert SECTIONS[section].count("<details><summary>Answer</summary>") == 3
+
+
+@pytest.mark.parametrize("section", "345")
+def test_the_minutes_of_day_2_are_its_words_at_200_a_minute(section):
+    quickstart = (ROOT / "QUICKSTART.md").read_text(encoding="utf-8")
+    minutes = int(re.search(r"^\| \[2\].*?\| (\d+) minutes", quickstart, re.MULTILINE)[1])
+    text = PAGE.partition("\n## 3. ")[0] + SECTIONS[section]
+    text = re.sub(r"^```python\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert abs(len(text.split()) / 200 - minutes) <= 5
