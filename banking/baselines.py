@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from banking.constants import DIFFICULTIES, RoutingConstants, routing_constants
-from banking.environment import LATENCY_SCALE, PENDING_SCALE, TransactionRoutingEnv
+from banking.environment import TransactionRoutingEnv
+from banking.observations import LATENCY_SCALE, PENDING_SCALE
 from core.experiment.tuning import EVALUATION_SEED, TUNING_SEED, cross_entropy, half_width
 
 TUNED_PATH = Path(__file__).with_name("tuned_baselines.json")

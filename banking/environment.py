@@ -20,21 +20,19 @@ import numpy as np
 from banking.consequences import Played, consequences
 from banking.constants import checked_multiplier, checked_outage, routing_constants
 from banking.metrics import episode_metrics
+from banking.observations import LATENCY_LIMIT, LATENCY_SCALE, MAX_AGE_MS, PENDING_LIMIT, PENDING_SCALE
 from banking.traffic import (
     AMOUNT,
     ARRIVAL,
     HALF_SIZE,
     PRESENT,
     SERVICE,
+    URGENT,
     WEIGHT,
     WORK_GRID,
     TrafficSource,
     draw_episodes,
 )
-
-PENDING_SCALE, PENDING_LIMIT = 0.3, 20  # counts in observations: 0.3 * min(count, 20)
-LATENCY_SCALE, LATENCY_LIMIT = 200.0, 8.0  # times in observations: min(ms / 200, 8)
-MAX_AGE_MS = 1000.0
 
 
 class TransactionRoutingEnv:
@@ -380,6 +378,24 @@ class TransactionRoutingEnv:
         out[..., 6 + 3 * C] = self._arrival_average
         out[..., 7 + 3 * C] = np.minimum(np.maximum(own_risk, -2.0), 5.0)
         return out.copy()  # the last two, sine and cosine of the hour, were written at reset
+
+    def named_inputs(self) -> dict[str, np.ndarray]:
+        """What every router knows now, in units: the inputs of observations.py by name, (N,) or (E, N) each. That
+        their `encode` equals `_observations`, which has no time for logarithms, is under test."""
+        k, head = self.constants, self._head
+        known = {
+            "pending": self._pending,
+            "amount": np.where(head[..., PRESENT] > 0, head[..., AMOUNT], k.size_reference),
+            "urgent": head[..., URGENT],
+            "head age": (self._t - head[..., ARRIVAL]) * k.step_ms,
+        }
+        per_channel = {"in flight": self._in_flight, "wait": self._ack_wait, "refused": self._refused_flag}
+        for what, values in per_channel.items():
+            known |= {f"{name} {what}": values[..., c] for c, name in enumerate(k.channel_names)}
+        known["arrival rate"] = self._arrival_average / (k.step_ms / 1000.0)
+        known["own risk"] = self._risk_mass / self._mass
+        known["hour"] = np.broadcast_to(self.episodes.hours[:, None], (self._E, self._N))
+        return {name: self._unstacked(np.array(values, dtype=float)) for name, values in known.items()}
 
     def state(self) -> np.ndarray:
         """What the central critic sees, float32 (8,) or (E, 8): pending of each router (scaled as in the observations),

@@ -18,26 +18,9 @@ from typing import Any
 import numpy as np
 
 from retail.constants import DIFFICULTIES, RetailConstants, is_int, resolve
+from retail.observations import OBSERVATION_NAMES, WEEK, Units
 
 MAX_LOOKAHEAD = 8  # periods of demand drawn beyond the horizon, always, so that a look-ahead cannot show the clock
-WEEK = 7
-
-OBSERVATION_NAMES = (
-    "on_hand/4s",
-    "arriving_in_1/s",
-    "arriving_in_2/s",
-    "pipeline/4s",
-    "last_demand/s",
-    "demand_average/s",
-    "last_unmet/s",
-    "received/s",
-    "sent/s",
-    "week_sin",
-    "week_cos",
-    "supplier_fill_rate",
-    "projected_net_stock/4s",
-    "cover/10",
-)  # s: mean of mean_demand
 
 
 @dataclass(frozen=True)
@@ -118,7 +101,8 @@ class MultiWarehouseEnv:
         self.constants, self._applied = constants, self.difficulty
         self._means = np.asarray(constants.mean_demand, dtype=float)  # (N,)
         self.num_agents = n = len(self._means)
-        self._scale = float(self._means.mean())
+        self._units = Units(constants.mean_demand, constants.lead_times, constants.order_limit)
+        self._scale = self._units.scale
         self._order_limit, self._storage, self._lead = (
             np.broadcast_to(np.asarray(values), (n,))
             for values in (constants.order_limit, constants.storage, constants.lead_times)
@@ -127,8 +111,6 @@ class MultiWarehouseEnv:
         self._slots = int(self._lead.max())
         self._enters = np.arange(1, self._slots + 1)[:, None, None] == self._lead  # (slots, 1, N): slot of a new order
         self._next, self._previous = np.roll(np.arange(n), -1), np.roll(np.arange(n), 1)
-        angle = 2.0 * np.pi * np.arange(WEEK) / WEEK
-        self._week_sin, self._week_cos = np.sin(angle), np.cos(angle)
 
     def _multiplier(self, name: str, values: Any) -> np.ndarray:
         """(T,) or (T, N) factors -> (T + 8, 1, 1 or N) for demand, (T + 8,) for the supplier."""
@@ -243,33 +225,30 @@ class MultiWarehouseEnv:
 
     # ---------------------------------------------------------------------------------------- what is seen
 
+    def named_inputs(self) -> dict[str, np.ndarray]:
+        """What every warehouse knows now, in units: the inputs of observations.py by name, (N,) or (E, N) each."""
+        return {name: self._squeeze(np.broadcast_to(v, self._on_hand.shape)) for name, v in self._inputs().items()}
+
+    def _inputs(self) -> dict[str, np.ndarray]:
+        """The same, (E, N), (E, 1) or one number each."""
+        last = self._last
+        return {
+            "on hand": self._on_hand,
+            "arriving tomorrow": self._pipeline[0],
+            "arriving in two days": self._pipeline[1] if self._slots > 1 else 0.0,
+            "arriving later": self._pipeline[2:].sum(axis=0) if self._slots > 2 else 0.0,
+            "last demand": last["demand"],
+            "demand average": self._average,
+            "last unmet": last["unmet"],
+            "received": last["received"],
+            "sent": last["sent"],
+            "day of week": (self._period + self._phase)[:, None] % WEEK,
+            "supplier fill rate": last["fill"],
+        }
+
     def _observations(self) -> np.ndarray:
-        """(E, N, 14) float32: only what a warehouse knows itself, scaled by s = mean of mean_demand."""
-        s, last = self._scale, self._last
-        arriving_2 = self._pipeline[1] if self._slots > 1 else 0.0
-        in_transit = self._pipeline.sum(axis=0)
-        position = self._on_hand + in_transit
-        day = (self._period + self._phase)[:, None] % WEEK  # (E, 1)
-        columns = (
-            self._on_hand / (4 * s),
-            self._pipeline[0] / s,
-            arriving_2 / s,
-            in_transit / (4 * s),
-            last["demand"] / s,
-            self._average / s,
-            last["unmet"] / s,
-            last["received"] / s,
-            last["sent"] / s,
-            self._week_sin[day],
-            self._week_cos[day],
-            last["fill"],
-            (position - (self._lead + 1) * self._average) / (4 * s),
-            np.minimum(position / np.maximum(self._average, 1e-9), 20.0) / 10.0,
-        )
-        observations = np.empty((*position.shape, len(columns)), dtype=np.float32)
-        for k, column in enumerate(columns):
-            observations[..., k] = column
-        return observations
+        """(E, N, 14) float32: only what a warehouse knows itself."""
+        return self._units.encode(self._inputs())
 
     @property
     def state_size(self) -> int:
@@ -369,7 +348,7 @@ class MultiWarehouseEnv:
         ]
         redrawn = np.where(uniform[:, 1] < c.regime_redraw, np.arange(periods)[:, None], 0)
         factor = np.take_along_axis(candidate, np.maximum.accumulate(redrawn, axis=1), axis=1)
-        week = self._week_sin[(np.arange(periods) + self._phase[:, None]) % WEEK]  # (E, T + 8)
+        week = self._units.week_sin[(np.arange(periods) + self._phase[:, None]) % WEEK]  # (E, T + 8)
         season = (1.0 + c.season_amplitude * week) * level[:, None]
         return mix[:, None, :] * factor * season[:, :, None]
 

@@ -19,6 +19,7 @@ from torch import Tensor
 import main as main_script
 from core.experiment.deployment import audit, saved_teams
 from core.experiment.deployment.audit import audit_team
+from core.experiment.runs import folders
 from core.experiment.runs.checkpoint import save_checkpoint
 from core.experiment.runs.command import UsageError
 from core.experiment.runs.folders import RunFolder
@@ -312,9 +313,9 @@ def test_the_command_as_users_run_it_with_shared_parameters_and_processes(tmp_pa
 
 
 def test_a_run_is_found_by_its_name_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(saved_teams, "ROOT", tmp_path)
+    monkeypatch.setattr(folders, "ROOT", tmp_path)
     (tmp_path / "retail/results/mine").mkdir(parents=True)
     with pytest.raises(UsageError, match="retail/results/mine is no run folder"):
         saved_teams.trained(Path("mine"))
-    with pytest.raises(UsageError, match="^other is no run folder"):
+    with pytest.raises(UsageError, match="'other' is no run folder"):
         saved_teams.trained(Path("other"))

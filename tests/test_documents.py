@@ -113,7 +113,9 @@ def after_block(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("quickstart"))
         names, left = {"__name__": __name__}, []
-        for number, (_, code) in enumerate(blocks("QUICKSTART.md", "python"), 1):
+        for number, (fast, code) in enumerate(blocks("QUICKSTART.md", "python"), 1):
+            for command in map(shlex.split, fast):  # what the block takes for granted
+                assert module_of(command[1]).main(command[2:]) == 0
             exec(compile(code, f"QUICKSTART.md, Python block {number}", "exec"), names)
             left.append((code, dict(names)))
     return lambda phrase: next(found for code, found in left if phrase in code)

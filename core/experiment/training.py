@@ -104,7 +104,7 @@ def train(
     check_env(env, agents)
     stacked = as_stacked(env)
     ranks.require_multiple(episodes, stacked.num_envs)
-    rows = _begin(agents, stacked, seed, resume, episodes)
+    rows, seen = _begin(agents, stacked, seed, resume, episodes)
     started = time.perf_counter() - (rows[-1]["seconds"] if rows else 0.0)
     saved = time.perf_counter()
 
@@ -117,7 +117,7 @@ def train(
             done = len(rows)
             agents.set_progress(done / episodes)
             tell()
-            fresh = _play_round(stacked, agents, seed, rows, episodes)
+            fresh = _play_round(stacked, agents, seed, rows, episodes, seen)
             for row in fresh:
                 row["seconds"] = time.perf_counter() - started
             if evaluation is not None and ranks.is_main() and _due(evaluate_every, done, done + len(fresh), episodes):
@@ -129,7 +129,7 @@ def train(
             last = stopping or len(rows) >= episodes
             late = save_every > 0 and ranks.any_rank(time.perf_counter() - saved > SAVE_SECONDS)
             if run is not None and (last or late or _due(save_every, done, len(rows), episodes)):
-                _save(run, agents, stacked, seed, rows, episodes, last)
+                _save(run, agents, stacked, seed, rows, episodes, last, seen)
                 saved = time.perf_counter()
             if stopping:
                 break
@@ -137,7 +137,35 @@ def train(
     return to_table(rows)
 
 
-def _play_round(env: Any, agents: AgentTeam, seed: int, rows: list[Row], episodes: int) -> list[Row]:
+class Seen:
+    """What the observations of a training were like, number by number: its run is opened with it, to say where a team
+    is asked about what it never saw. Of several processes, what the first one saw."""
+
+    def __init__(self, agents: int, size: int):
+        self.low, self.high = np.full((agents, size), np.inf), np.full((agents, size), -np.inf)
+        self.sum, self.count = np.zeros((agents, size)), 0
+
+    def add(self, observations: np.ndarray) -> None:
+        """Take in (E, N, O)."""
+        np.minimum(self.low, observations.min(axis=0), out=self.low)
+        np.maximum(self.high, observations.max(axis=0), out=self.high)
+        self.sum += observations.sum(axis=0)
+        self.count += len(observations)
+
+    def state(self) -> dict[str, Any]:
+        """As a checkpoint holds it: the smallest, the sum and the largest, (N, O) each, and of how many."""
+        return {name: torch.from_numpy(getattr(self, name).copy()) for name in ("low", "sum", "high")} | {
+            "count": self.count
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        for name in ("low", "sum", "high"):
+            getattr(self, name)[:] = state[name].numpy()
+        self.count = int(state["count"])
+
+
+def _play_round(env: Any, agents: AgentTeam, seed: int, rows: list[Row], episodes: int, seen: Seen) -> list[Row]:
     """Act, step, observe, until all E episodes are over -> a row an episode, those of the other processes included."""
     first = len(rows)
     own = first + ranks.rank() * env.num_envs  # this process's first episode
@@ -148,6 +176,7 @@ def _play_round(env: Any, agents: AgentTeam, seed: int, rows: list[Row], episode
     agents.begin_episode()
     try:
         while ranks.agreed(now.running, "running episodes"):
+            seen.add(now.observations)
             actions = agents.select_actions(now.observations, training=True, action_masks=now.masks)
             happened, _ = now.step(actions)
             learnt = agents.observe(happened)
@@ -211,18 +240,22 @@ def _names(rows: Sequence[dict[str, float]]) -> list[str]:
 # --- beginning, saving, checking --------------------------------------------------------------------------------------
 
 
-def _begin(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any] | None, episodes: int) -> list[Row]:
-    """Make the team ready: new, or as it was when `resume` was saved. Returns the history so far."""
+def _begin(
+    agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any] | None, episodes: int
+) -> tuple[list[Row], Seen]:
+    """Make the team ready: new, or as it was when `resume` was saved. Returns the history and what was seen so far."""
     agents.begin_rollouts(env.num_envs)
     rows: list[Row] = []
+    seen = Seen(env.num_agents, env.observation_space_size)
     if resume is None:
         agents.seed(episode_seeds(seed, ranks.rank(), 1)[0])
     else:
         with refusing_other_shapes("the checkpoint"):
             rows = _continued(agents, env, seed, resume)
+            seen.load_state(resume["seen"])
             _mention_schedules(agents, len(rows), resume.get("total", episodes), episodes)
     ranks.share_learning(agents)
-    return rows
+    return rows, seen
 
 
 def _continued(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any]) -> list[Row]:
@@ -268,7 +301,9 @@ def _settings(env: Any, seed: int) -> dict[str, Any]:
     return {"seed": seed, "num_envs": env.num_envs, "processes": ranks.world_size()}
 
 
-def _save(run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], episodes: int, last: bool) -> None:
+def _save(
+    run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], episodes: int, last: bool, seen: Seen
+) -> None:
     """Write the checkpoint and the history; in a distributed training only the first process writes.
 
     A disk that is full for a while costs no training: only the last save must succeed, and it tries for a minute.
@@ -282,7 +317,7 @@ def _save(run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], epi
     values = torch.tensor([[row.get(name, math.nan) for name in columns] for row in rows], dtype=torch.float64)
     history = {"columns": columns, "values": values}
     checkpoint = {"settings": _settings(env, seed), "agents": states, "history": history}
-    checkpoint["total"] = episodes
+    checkpoint |= {"total": episodes, "seen": seen.state()}
     for wait in LAST_SAVE_WAITS if last else [None]:
         try:
             save_checkpoint(run.checkpoint, checkpoint)

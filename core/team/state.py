@@ -138,6 +138,11 @@ class SavedTeam:
 
     @classmethod
     def _from_state(cls, state: Any, path: str | os.PathLike, device: str | torch.device | None):
+        if isinstance(state, dict) and {"agents", "history"} <= state.keys():
+            raise ValueError(
+                f"{path} is the checkpoint of a run, which holds more than a team: open_run(folder) of "
+                "core.experiment.deployment.saved_teams opens it, and open_run(folder).agents is the team"
+            )
         if not isinstance(state, dict) or state.get("algorithm") != cls.__name__:
             found = f"a {state['algorithm']}" if isinstance(state, dict) and "algorithm" in state else "something else"
             raise ValueError(f"{path}: expected a {cls.__name__} that team.save wrote, found {found}")

@@ -1,41 +1,210 @@
-"""The trained teams of a run's folder, for those who question them: `audit.py`, `what_if.py`, your own scripts."""
+"""The trained teams of a run, for those who use or question them.
+
+run = open_run("retail/results/latest")
+run.agents[0].select_action(observation)   # the team, each agent from its own observation
+run.decide({"on hand": 3.0, ...})          # named inputs in units -> decisions in units
+"""
 
 from __future__ import annotations
 
+import csv
 import importlib
 import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from core.base_agent import AgentTeam
+from core.experiment.deployment.policy import checked, unseen
 from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.runs.command import UsageError
-from core.experiment.runs.folders import RunFolder
+from core.experiment.runs.folders import ROOT, RunFolder, find_run
+from core.experiment.runs.resume import stored_world
 from core.team.files import refusing_other_shapes
 from core.team.state import refuse_oversized
 
-ROOT = Path(__file__).resolve().parents[3]
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that was opened: its team, what that team sees and decides, and how it did. `open_run` makes it.
+
+    Attributes:
+        path: the folder.
+        agents: the trained team; `agents[i].select_action(observation)` acts greedily.
+        names: of the agents, in order.
+        config: the run's config.json.
+        world: "constants" of the environment that it was judged in, and what else `env.world()` told. No file of the
+            user's is needed for them.
+        units: `observations.Units` of the problem: named inputs -> observations, actions -> decisions.
+        settings: the problem's settings.py.
+        low, typical, high: (N, O) what the training saw of every number of the observations.
+        metrics: policy -> metric -> (mean, half the 95 % interval) on unseen episodes.
+    """
+
+    path: Path
+    agents: AgentTeam
+    names: tuple[str, ...]
+    config: dict[str, Any]
+    world: dict[str, Any]
+    units: Any
+    settings: ModuleType
+    low: np.ndarray
+    typical: np.ndarray
+    high: np.ndarray
+    metrics: dict[str, dict[str, tuple[float, float]]]
+
+    @property
+    def observations(self) -> dict[str, tuple]:
+        """The named inputs: name -> (unit, (smallest, largest possible), meaning)."""
+        return self.units.observations
+
+    def begin_episode(self) -> None:
+        """Before the first decision of a new sequence: recurrent agents forget the one before."""
+        for agent in self.agents:
+            agent.begin_episode()
+
+    def decide(
+        self, inputs: Mapping[str, Any], agent: int | str | None = None, whole_units: bool = False
+    ) -> dict[str, Any]:
+        """What the agents decide, each from its own inputs alone.
+
+        Args:
+            inputs: a value for every name of `observations`: one number, or N of them, one an agent.
+            agent: its number or name, to ask one; all by default.
+            whole_units: round orders.
+
+        Returns:
+            agent's name -> decision in units.
+
+        Raises:
+            ValueError: an input is missing, unknown, no finite number, or impossible; it is named.
+
+        Warns of inputs outside of all that the training saw, by name.
+        """
+        decisions = {}
+        for i in range(len(self.names)) if agent is None else [self.number_of(agent)]:
+            observation = self.encode(
+                {name: _own(value, name, i, len(self.names)) for name, value in inputs.items()}, i
+            )
+            notes = self.unseen(observation, i)
+            if notes:
+                warnings.warn(f"{self.names[i]}: {'; '.join(notes)}", stacklevel=2)
+            action = self.agents[i].select_action(observation)
+            decisions[self.names[i]] = self.units.decision(action, i, whole_units)
+        return decisions
+
+    def encode(self, inputs: Mapping[str, Any], agent: int) -> np.ndarray:
+        """One agent's named inputs, one number each -> its observation (O,). Raises ValueError as `decide` does."""
+        usable, refused = checked(inputs, self.units.observations, self.units.defaults)
+        if refused:
+            raise ValueError("; ".join(refused.values()))
+        return self.units.encode(usable, agent)
+
+    def unseen(self, observation: np.ndarray, agent: int) -> list[str]:
+        """What in an observation (O,) lies outside of all that the training saw, by name."""
+        return unseen(observation, self.low[agent], self.high[agent], self.units)
+
+    def number_of(self, agent: int | str) -> int:
+        """The number of an agent from its name, or from its number as it is."""
+        if isinstance(agent, (int, np.integer)) and 0 <= agent < len(self.names):
+            return int(agent)
+        if agent not in self.names:
+            raise ValueError(f"{agent!r} is no agent of this run: give one of {', '.join(self.names)}")
+        return self.names.index(agent)
 
 
-def trained(run: Path) -> list[tuple[Path, dict[str, Any], ModuleType]]:
-    """(checkpoint, config, settings of the problem) of every training in a run folder.
+def _own(value: Any, name: str, agent: int, agents: int) -> Any:
+    """One agent's value of an input that was given for all, or for each."""
+    if isinstance(value, str) or np.ndim(value) == 0:
+        return value
+    if np.shape(value) != (agents,):
+        raise ValueError(f"{name} has the shape {np.shape(value)}: give one number, or {agents}, one an agent")
+    return value[agent]
 
-    A run is named by its folder, by the folder's name inside a problem's results, or by `.../latest`.
+
+def open_run(name: str | Path, problem: str | None = None) -> TrainedRun:
+    """Open a run: its team, names, scales, limits, constants and metrics.
+
+    Args:
+        name: its folder (`retail/results/latest`), its name (`20260131-142501-maddpg-seed0`, `latest`), the same behind
+            its problem (`retail/latest`), or a team that is shipped. Of a run of several seeds its first training is
+            opened; `RUN/seed1` names another.
+        problem: "retail" or "banking": names are looked for there alone.
 
     Raises:
-        UsageError: it is none.
+        ValueError: there is none, several have that name, or its files are damaged (UsageError: none or several).
     """
-    if run.name == str(run) and not run.exists():  # a folder's name alone
-        places = [place / run for place in sorted(ROOT.glob("*/results"))]
-        run = next((place for place in places if place.is_dir()), run)
+    path, config, settings = trained(name, problem)[0]
+    folder = RunFolder(path.parent if (path.parent / "config.json").exists() else path.parent.parent)
+    with refusing_other_shapes(str(path)):
+        saved = load_checkpoint(path)
+        agents = _team_of(saved["agents"][0], config, settings)
+        low, typical, high = _seen(saved.get("seen"), agents)
+    world = _world(folder, config, settings)
+    units = problem_module(config["problem"], "observations").Units.of(world)
+    names, metrics = tuple(map(str, world["agents"])), _metrics(folder.path / "summary.csv")
+    if (len(names), len(units.columns)) != (agents.num_agents, agents.state_dim):
+        raise ValueError(f"{folder.path}: the team of checkpoint.pt is none of the world that config.json tells of")
+    return TrainedRun(path.parent, agents, names, config, world, units, settings, low, typical, high, metrics)
+
+
+def _seen(seen: dict[str, Any] | None, agents: AgentTeam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The smallest, the mean and the largest of every number of the observations; NaN where nothing is known."""
+    shape = (agents.num_agents, agents.state_dim)
+    if seen is None:
+        return (np.full(shape, np.nan, np.float32),) * 3
+    arrays = [seen["low"], seen["sum"] / seen["count"], seen["high"]]
+    low, typical, high = (array.numpy().astype(np.float32).reshape(shape) for array in arrays)
+    return low, typical, high
+
+
+def _world(folder: RunFolder, config: dict[str, Any], settings: ModuleType) -> dict[str, Any]:
+    """What `env.world()` told when the run began; of a run that kept none, what it tells now."""
+    if "world" in config:
+        return stored_world(folder, config)
+    return settings.make_env(difficulty=config["difficulty"], data=config["data"], evaluation=True).world()
+
+
+def _metrics(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
+    """Means and intervals of a run's summary.csv; nothing where the run has not come so far."""
+    if not path.is_file():
+        return {}
+    with open(path, encoding="utf-8", newline="") as file, refusing_other_shapes(str(path)):
+        return {
+            row["policy"]: {
+                metric: (float(row[metric] or "nan"), float(row[f"{metric}_ci95"] or "nan"))
+                for metric in row
+                if f"{metric}_ci95" in row
+            }
+            for row in csv.DictReader(file)
+        }
+
+
+# --- the files of a run -----------------------------------------------------------------------------------------------
+
+
+def trained(run: str | Path, problem: str | None = None) -> list[tuple[Path, dict[str, Any], ModuleType]]:
+    """(checkpoint, config, settings of the problem) of every training of a run, or of the one of `RUN/seed1`.
+
+    Raises:
+        UsageError: there is no such run, or several.
+    """
     try:
-        folder = RunFolder.find(run.parent) if run.name == "latest" else RunFolder(run)
-        config = folder.read_config()
+        folder = find_run(run, problem)
+        above = RunFolder(folder.path.parent)
+        inside = not (folder.path / "config.json").exists() and (above.path / "config.json").exists()
+        config = (above if inside else folder).read_config()
     except ValueError as error:
         raise UsageError(str(error)) from None
     files = [path for path in (folder.checkpoint, *sorted(folder.path.glob("*/checkpoint.pt"))) if path.exists()]
     settings = problem_module(str(config.get("problem")), "settings")
+    if problem not in (None, config["problem"]):
+        raise UsageError(f"{folder.path} is a run of {config['problem']}, not of {problem}")
     for name, holds in (("algo", str), ("difficulty", str), ("data", (str, type(None)))):
         if not isinstance(config.get(name), holds):
             raise UsageError(f"{folder.path}: config.json has {name} {config.get(name)!r}, which no run has")

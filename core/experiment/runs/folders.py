@@ -34,6 +34,7 @@ try:
 except ImportError:  # Windows has none: two processes that resume one run are not kept apart there
     fcntl = None
 
+ROOT = Path(__file__).resolve().parents[3]  # of the repository: problems and their results are found in it
 LATEST = "latest"
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib")
 
@@ -148,6 +149,40 @@ class RunFolder:
     def write_progress(self, history) -> None:
         """Replace progress.csv by the whole history, a row per training episode."""
         self.write_table("progress", history)
+
+
+def find_run(name: str | Path, problem: str | None = None) -> RunFolder:
+    """The folder of a run that was named in any of the ways in which runs are named.
+
+    Args:
+        name: a folder; `retail/results/latest`; a folder's name, or `latest`, alone or behind its problem
+            (`retail/latest`); a team that is shipped, by the name of its folder in `<problem>/teams`.
+        problem: where names are looked for; None: in every problem.
+
+    Raises:
+        ValueError: there is none, or several problems have one of that name.
+    """
+    path = Path(name)
+    for place in (path, ROOT / path):
+        if place.is_dir():
+            return RunFolder(place)
+        if place.name == LATEST and place.is_file():
+            return RunFolder.find(place.parent)
+    alone = path.name
+    if len(path.parts) == 2:
+        problem = path.parts[0]
+    places = [place for kind in ("results", "teams") for place in sorted(ROOT.glob(f"*/{kind}"))]
+    places = [place for place in places if problem in (None, place.parent.name)]
+    holds = [place for place in places if (place / alone).is_dir() or (alone == LATEST and (place / alone).is_file())]
+    found = holds if len(path.parts) <= 2 else []
+    if not found:
+        raise ValueError(
+            f"{str(name)!r} is no run folder, and none in {problem or 'any problem'}'s results has that name"
+        )
+    if len(found) > 1:
+        both = " or ".join(f"{place.parent.name}/{alone}" for place in found)
+        raise ValueError(f"{str(name)!r} is the name of {len(found)} runs; say {both}")
+    return RunFolder.find(found[0], alone)
 
 
 def printable(text: str) -> str:
