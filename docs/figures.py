@@ -249,7 +249,10 @@ def queues(episodes: int = 256) -> None:
 
 
 def before_after() -> None:
-    """Both problems before and after training, beside classical rules; medium, mean and interval of the trainings."""
+    """Both problems before and after training, beside classical rules; medium, mean and interval of the trainings.
+
+    A dotted line is at the rule to beat: a team whose whiskers cross it is level with it.
+    """
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
     from comparison import counted
 
@@ -268,6 +271,7 @@ def before_after() -> None:
     banking = {
         "before training": "untrained mappo",
         "MAPPO": "mappo",
+        "MAPPO, known consequences": "mappo-known",
         "round robin": "rule: round robin",
         "size threshold, tuned": "rule: size threshold",
         "join shortest queue": "rule: join shortest queue, own",
@@ -278,16 +282,18 @@ def before_after() -> None:
         ("banking", banking, "latency_ms", "Routing", "mean latency, ms", "{:.0f}"),
         ("banking", banking, "risk_violation_percent", "Routing", "time above 5 % risk, %", "{:.2f}"),
     )
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=[1.1, 1.1, 1.0], layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), width_ratios=[1.1, 1.1, 1.0], layout="constrained")
     rows = []
     for axis, (problem, policies, metric, title, label, number) in zip(axes, panels, strict=True):
         cells = table[table["problem"] == problem]
         means = [cells.loc[cells["policy"] == policy, metric].mean() for policy in policies.values()]
-        colours = [ORANGE, BLUE] + ["#BBBBBB"] * (len(means) - 2)
+        own = sum(not policy.startswith("rule: ") for policy in policies.values())
+        colours = [ORANGE] + [BLUE] * (own - 1) + ["#BBBBBB"] * (len(means) - own)
         places = range(len(means))
         widths = [half_width(cells.loc[cells["policy"] == policy, metric]) for policy in policies.values()]
         axis.barh(places, means, color=colours)
-        axis.errorbar(means[:2], [0, 1], xerr=widths[:2], fmt="none", ecolor="black", capsize=3, lw=1.2)
+        axis.errorbar(means[:own], range(own), xerr=widths[:own], fmt="none", ecolor="black", capsize=3, lw=1.2)
+        axis.axvline(means[-1], color="black", linestyle=":", linewidth=1)  # the rule to beat comes last
         axis.set_yticks(places, list(policies) if metric != "risk_violation_percent" else [])
         axis.invert_yaxis()
         for place, mean, width in zip(places, means, widths, strict=True):
@@ -299,7 +305,7 @@ def before_after() -> None:
         rows += [(problem, metric, name, f"{mean:.6g}") for name, mean in zip(policies, means, strict=True)]
     count, trainings = int(table["evaluated"].max()), min(seeds.values())
     what = f"Mean of {count} unseen episodes. Agents: mean and 95 % t interval of {trainings} trainings"
-    figure.suptitle(f"{what}; rules (grey) have no training", fontsize=10)
+    figure.suptitle(f"{what}; rules (grey) have no training; dotted: the rule to beat", fontsize=10)
     write("before_after", ("problem", "metric", "policy", "mean"), rows)
     save(figure, "before_after")
 

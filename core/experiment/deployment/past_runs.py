@@ -20,7 +20,7 @@ from core.experiment.runs.folders import RunFolder, require_writable
 from core.experiment.tuning import student_t_quantile
 
 NO_SETTING = ("command", "started", "platform", "device", "threads", "save_every", "eval_every")  # change no result
-WORLD = ("difficulty", "validation", "data_sha256")  # what the unseen episodes hang on
+WORLD = ("difficulty", "validation", "world_sha256")  # what the unseen episodes hang on
 
 
 def list_runs(folder: Path | None = None) -> str:
@@ -93,9 +93,7 @@ def compare(runs: tuple[Path, Path], out: Path | None = None) -> str:
         raise UsageError(
             f"{folders[0].name} is a {configs[0]['problem']} run, {folders[1].name} is not: nothing is equal"
         )
-    worlds = [
-        [str(config.get(name)) for name in WORLD[:2]] + sorted(config["data_sha256"].values()) for config in configs
-    ]
+    worlds = [[config.get(name) for name in WORLD] + sorted(config["data_sha256"].values()) for config in configs]
     if worlds[0] != worlds[1]:
         names = " and ".join(map(_world, configs))
         raise UsageError(f"the runs were judged on {names}: no unseen episode is the same, so nothing can be paired")
