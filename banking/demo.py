@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
+from banking.own_rule import from_thresholds
 from banking.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell, write_page
 from banking.settings import EPISODES, SETTINGS, make_env, rules
 from core.experiment.runs.command import Command
@@ -37,10 +38,11 @@ def main(argv: list[str] | None = None) -> int:
         env = run.environment(run.seeds[0])
         agents = run.team(env, run.seeds[0])
         classical = rules(run.unseen)
+        own = run.own_rule(from_thresholds)  # {} without --rule
         run.begin(env, agents, COLUMNS[0], STORY)
 
         # How do unseen episodes go under classical rules, and under agents that send payments anywhere?
-        run.judge_rules(classical)
+        run.judge_rules(classical | own)
         run.judge_untrained(agents, run.seeds[0])
 
         # Centralized training: a critic that sees all queues teaches actors that see their own.
@@ -56,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             run.train(env, agents, run.seeds[0], known=True)
             run.judge_trained(agents, run.seeds[0], known=True)
 
-        run.beside(BESIDE, classical[BESIDE])  # one of these episodes by the rule to beat
+        run.beside(BESIDE, classical | own)  # one of these episodes by the rule to beat, or your own
         if run.is_main:  # under torchrun, the first of the processes
             results = run.results(SHARES)
             tell(run, results)

@@ -10,7 +10,7 @@ import numpy as np
 
 from core.experiment.reporting.comparison import comparison
 from core.experiment.reporting.report import Frame, Stepper, page
-from core.experiment.reporting.tables import BEFORE, BOUND, TRAINED, Gap, Results, stored_gap, summary_table
+from core.experiment.reporting.tables import BEFORE, BOUND, OWN, TRAINED, Gap, Results, stored_gap, summary_table
 from core.experiment.runs.flags import Options
 from core.experiment.runs.folders import RunFolder
 from core.experiment.runs.run import Run
@@ -28,7 +28,7 @@ DATA_COLUMNS = (  # of the table on the user's own log
     *COLUMNS[2:],
 )
 GAPS = (("latency_ms", "faster", "slower"), ("cost_per_transaction", "cheaper", "dearer"))
-RIVALS = ("as logged", "local index", "global index")
+RIVALS = (OWN, "as logged", "local index", "global index")
 SHARES: dict[str, str] = {}  # metric that is a share -> the one that it is a share of
 PLAIN_RULE = "size threshold"  # the closed gap counts from here
 BOUNDS = Path(__file__).with_name("bounds.csv")  # made by tests/benchmarks/bounds.py
@@ -170,7 +170,7 @@ def draw_curve(path: Path, forms: Mapping[str, Sequence[Any]], results: Results,
 
     early = results.on_the_way()
     closed, best = gap(options, early), max(early.baselines, key=lambda rule: early.mean(rule, "team_return"))
-    rules = dict.fromkeys([*(rule for rule in (*RIVALS, PLAIN_RULE) if rule in early.baselines), best])
+    rules = dict.fromkeys([best, *(rule for rule in (*RIVALS, PLAIN_RULE) if rule in early.baselines)])
     plotting.learning_curve(
         path,
         forms,

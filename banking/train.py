@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
 from banking.data import full_report, warning
+from banking.own_rule import from_thresholds
 from banking.report import BESIDE, COLUMNS, DATA_COLUMNS, SHARES, draw, save_tables, tell, write_page
 from banking.settings import EPISODES, SETTINGS, make_env, rules
 from core.experiment.runs.command import Command
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         env = run.environment(run.seeds[0])
         agents = run.team(env, run.seeds[0])  # refused now, if at all
         classical = rules(run.unseen) if data is None else None
+        own = run.own_rule(from_thresholds)  # {} without --rule
         report = "" if data is None else full_report(data) + "\n"
         run.begin(env, agents, (COLUMNS if data is None else DATA_COLUMNS)[0], report)
         if data is not None:
@@ -40,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             run.say("The classical rules are tuned on the training part of your data, for about a minute ...")
             classical = rules(run.unseen)
 
-        run.judge_rules(classical)
+        run.judge_rules(classical | own)
         for number, seed in enumerate(run.seeds):
             if number > 0:
                 env = run.environment(seed)
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             run.judge_untrained(agents, seed)
             run.train(env, agents, seed)
             run.judge_trained(agents, seed)
-        run.beside(BESIDE, classical[BESIDE])  # one of the unseen episodes by the rule to beat
+        run.beside(BESIDE, classical | own)  # one of the unseen episodes by the rule to beat, or your own
 
         if run.is_main:
             results = run.results(SHARES)

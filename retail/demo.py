@@ -17,6 +17,7 @@ from core.experiment.runs.flags import parse
 from core.experiment.runs.run import Run
 from core.experiment.runs.settings import name_of
 from core.maddpg import create_maddpg_agents as create_agents  # the algorithm: change this line, or give --algo
+from retail.own_rule import from_levels
 from retail.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell, write_page
 from retail.settings import EPISODES, SETTINGS, make_env, rules
 
@@ -37,10 +38,11 @@ def main(argv: list[str] | None = None) -> int:
         env = run.environment(run.seeds[0])
         agents = run.team(env, run.seeds[0])
         classical = rules(run.unseen)
+        own = run.own_rule(from_levels)  # {} without --rule
         run.begin(env, agents, COLUMNS[0], STORY)
 
         # What do unseen episodes cost under classical rules, and under agents that order anything?
-        run.judge_rules(classical)
+        run.judge_rules(classical | own)
         run.judge_untrained(agents, run.seeds[0])
 
         # Centralized training: critics that see all warehouses teach actors that see their own.
@@ -56,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             run.train(env, agents, run.seeds[0], known=True)
             run.judge_trained(agents, run.seeds[0], known=True)
 
-        run.beside(BESIDE, classical[BESIDE])  # one of these episodes by the rule to beat
+        run.beside(BESIDE, classical | own)  # one of these episodes by the rule to beat, or your own
         if run.is_main:  # under torchrun, the first of the processes
             results = run.results(SHARES)
             tell(run, results)

@@ -10,7 +10,7 @@ import numpy as np
 
 from core.experiment.reporting.comparison import comparison
 from core.experiment.reporting.report import Frame, Stepper, page
-from core.experiment.reporting.tables import BEFORE, BOUND, TRAINED, Gap, Results, stored_gap, summary_table
+from core.experiment.reporting.tables import BEFORE, BOUND, OWN, TRAINED, Gap, Results, stored_gap, summary_table
 from core.experiment.runs.flags import Options
 from core.experiment.runs.folders import RunFolder
 from core.experiment.runs.run import Run
@@ -24,7 +24,7 @@ COLUMNS = (  # (header, metric, number format) of the printed table; the first i
     ("imbalance, units", "inventory_balance", "{:.2f}"),
 )
 GAPS = (("total_cost", "cheaper", "dearer"), ("stockout_percent", "fewer stockouts", "more stockouts"))
-RIVALS = ("base-stock, tuned jointly", "adaptive base-stock, tuned jointly")
+RIVALS = (OWN, "base-stock, tuned jointly", "adaptive base-stock, tuned jointly")
 SHARES = {"stockout_percent": "demand"}  # metric that is a share -> the one that it is a share of
 PLAIN_RULE = "base-stock, tuned jointly"  # the closed gap counts from here
 BOUNDS = Path(__file__).with_name("bounds.csv")  # made by tests/benchmarks/bounds.py
@@ -129,7 +129,7 @@ def draw_curve(path: Path, forms: Mapping[str, Sequence[Any]], results: Results,
 
     early = results.on_the_way()
     closed, best = gap(options, early), max(early.baselines, key=lambda rule: early.mean(rule, "team_return"))
-    rules = dict.fromkeys([*(rule for rule in RIVALS if rule in early.baselines), best])
+    rules = dict.fromkeys([best, *(rule for rule in RIVALS if rule in early.baselines)])
     plotting.learning_curve(
         path,
         forms,

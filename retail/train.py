@@ -19,6 +19,7 @@ from core.experiment.runs.run import Run
 from core.experiment.runs.settings import name_of
 from core.maddpg import create_maddpg_agents as create_agents  # the algorithm: change this line, or give --algo
 from retail.data import data_report
+from retail.own_rule import from_levels
 from retail.records import load_sales
 from retail.report import BESIDE, COLUMNS, SHARES, draw, save_tables, tell, write_page
 from retail.settings import EPISODES, SETTINGS, make_env, rules
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         env = run.environment(run.seeds[0])
         agents = run.team(env, run.seeds[0])  # refused now, if at all
         classical = rules(run.unseen) if data is None else None
+        own = run.own_rule(from_levels)  # {} without --rule
         report = "" if data is None else data_report(load_sales(data)) + "\n"
         run.begin(env, agents, COLUMNS[0], report)
         if data is not None:
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             run.say("The classical rules are tuned on the training part of your data, for about a minute ...")
             classical = rules(run.unseen)
 
-        run.judge_rules(classical)
+        run.judge_rules(classical | own)
         for number, seed in enumerate(run.seeds):
             if number > 0:
                 env = run.environment(seed)
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             run.judge_untrained(agents, seed)
             run.train(env, agents, seed)
             run.judge_trained(agents, seed)
-        run.beside(BESIDE, classical[BESIDE])  # one of the unseen episodes by the rule to beat
+        run.beside(BESIDE, classical | own)  # one of the unseen episodes by the rule to beat, or your own
 
         if run.is_main:
             results = run.results(SHARES)

@@ -74,7 +74,7 @@ def learning_curve(
 
     A form of the training (several seeds: their mean, and each one paler) has a colour. All values are of the same
     episodes, so luck moves the curve and the lines together. Without evaluations on the way, the curve is the running
-    mean of the training itself. rules: at most five. start: of the untrained team.
+    mean of the training itself. rules: the first five are drawn. start: of the untrained team.
     """
     with _style():
         figure, (axes,) = _figure(6.0, layout=None)  # by hand: the margin on the right is for the names
@@ -99,7 +99,8 @@ def learning_curve(
         axes.set_xlim(left=0, right=max(curve.episodes[-1] for curves in forms.values() for curve in curves))
         axes.locator_params(axis="x", integer=True)
         axes.set(xlabel="training episodes", ylabel=unit)
-        colours, lines = dict(zip(rules, LEVELS, strict=False)), dict(rules)
+        colours = dict(zip(rules, LEVELS, strict=False))
+        lines = {name: rules[name] for name in colours}
         if bound is not None:
             lines[bound[0]], colours[bound[0]] = bound[1], BLACK
         for name, value in lines.items():

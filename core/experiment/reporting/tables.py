@@ -18,6 +18,7 @@ from core.experiment.evaluation import half_width
 BEFORE, AFTER = "before training", "after training"
 KNOWN = "after training, known consequences"  # the same algorithm, but told what each action did; in training alone
 TRAINED = (AFTER, KNOWN)
+OWN = "your rule"  # of --rule
 KEYS = ("policy", "training_seed", "episode", "seed")
 WINDOW = "window"  # of recorded data: episodes with the same number share periods, those with another hardly do
 BOUND = "clairvoyant bound"

@@ -48,6 +48,7 @@ class Options:
     quiet: bool = False
     plots: bool = True
     data: str | None = None
+    rule: str | None = None  # as it was stated
     fast: bool = False
     demo: bool = False  # of a demo, which tells the story of one training on drawn episodes
     given: frozenset[str] = frozenset()
@@ -177,6 +178,8 @@ def _parser(
     switch("--quiet", "print nothing but errors and the results folder")
     switch("--plots", "draw the pictures", default=True)
     add("--data", f"{data_help} (default: none)", metavar="FILE.csv")
+    rule = "your rule beside the classical ones: FILE.json with its numbers, or FILE.py:function, which is run"
+    add("--rule", f"{rule} (default: none)", metavar="FILE")
     return parser
 
 

@@ -73,6 +73,9 @@ def reopen(problem: str, settings: Mapping[str, Setting], options: Options, fold
         if then.get(path) != now.get(path):
             raise UsageError(f"{path} has changed since the run began: put the old file back, or start a new run")
     _warn_of_other_code(config)
+    if config.get("rule") and options.rule is None:
+        left = f"it began beside your rule {config['rule']!r}, which is left out unless you give --rule again"
+        warnings.warn(left, stacklevel=2)
     kept = {name: value for name, value in stored.items() if name not in options.given}
     setting = dataclasses.replace(settings[stored["algo"]], env=env_options, config=hyperparameters)
     options = dataclasses.replace(options, **kept, setting=setting)

@@ -16,11 +16,12 @@ from typing import Any
 from core.base_agent import AgentTeam
 from core.experiment.env_check import check_env
 from core.experiment.evaluation import evaluate, record_episode
-from core.experiment.reporting.tables import AFTER, BEFORE, CURVE_EPISODES, KNOWN
+from core.experiment.reporting.tables import AFTER, BEFORE, CURVE_EPISODES, KNOWN, OWN
 from core.experiment.runs import distributed
 from core.experiment.runs.command import Command, RunError
 from core.experiment.runs.flags import Options
 from core.experiment.runs.folders import RunFolder, printable, provenance, require_writable, write_text
+from core.experiment.runs.own_rule import load_rule
 from core.experiment.runs.resume import STORED, fingerprints, read_checkpoint, reopen, require_same_world, world_sha256
 from core.experiment.runs.settings import Setting, curriculum_level
 from core.experiment.runs.signals import Interrupted
@@ -117,6 +118,14 @@ class Run:
             setting, changes = setting.known, {}
         return setting.team(env, {**changes, "seed": seed}, self.options.device)
 
+    def own_rule(self, from_numbers: Callable[[Any, dict[str, Any]], Any]) -> dict[str, Any]:
+        """The user's own rule (--rule) by its name in the tables; {} without. from_numbers: as in `load_rule`.
+
+        Raises UsageError for a rule that cannot be followed.
+        """
+        rule = self.options.rule
+        return {} if rule is None else {OWN: load_rule(rule, self.unseen, from_numbers)}
+
     def begin(self, env: Any, agents: AgentTeam, headline: tuple[str, str, str], story: str = "") -> None:
         """Look at the environment and the team, make the folder, tell the story and what will be done.
 
@@ -137,7 +146,7 @@ class Run:
             self.folder = RunFolder.create(options.out, options.algo, name, self._config(agents))
             self._lock()
         elif self.is_main:  # what was given anew counts for the next resumption too
-            self.folder.write_config(self.folder.read_config() | self._stored(agents))
+            self.folder.write_config(self.folder.read_config() | self._stored(agents) | {"rule": options.rule})
         path = distributed.share(self.folder.path if self.is_main else "")
         self.folder = self.folder if self.is_main else RunFolder(path)
         processes = distributed.world_size()
@@ -185,10 +194,11 @@ class Run:
         if name not in self._recorded:
             self._recorded[name] = self._record(agents)
 
-    def beside(self, name: str, rule: Any) -> None:
-        """The recorded episode once more, by a rule."""
+    def beside(self, name: str, rules: Mapping[str, Any]) -> None:
+        """The recorded episode once more, by the user's own rule if there is one, else by the named one."""
         if self.is_main:
-            self._beside = name, self._record(rule)
+            name = OWN if OWN in rules else name
+            self._beside = name, self._record(rules[name])
 
     def train(self, env: Any, agents: AgentTeam, seed: int, known: bool = False) -> Any:
         """Train one team, from its checkpoint if there is one -> history. `known`: as in `environment`.
@@ -299,6 +309,7 @@ class Run:
         del hyperparameters["seed"]  # it is that of the run
         return {
             "problem": self.problem,
+            "rule": self.options.rule,  # to be read, never to be run: a resumed run names it anew
             **self._stored(agents),
             "data_sha256": fingerprints(self.options.data),
             "world": self.unseen.world(),
