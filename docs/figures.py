@@ -58,29 +58,32 @@ def additive_fit(payoff: np.ndarray) -> np.ndarray:
     return payoff.mean(axis=1, keepdims=True) + payoff.mean(axis=0, keepdims=True) - payoff.mean()  # (GAME-1)
 
 
-def monotone_fits(payoff: np.ndarray, increasing_differences: bool) -> list[tuple[float, np.ndarray]]:
+def monotone_fits(
+    payoff: np.ndarray, increasing_differences: bool, weights: np.ndarray | None = None
+) -> list[tuple[float, np.ndarray]]:
     """Squared error and fit, (A, A), for every order of the two agents' utilities; the smallest error is the best fit.
 
     Whatever the utilities are, they put each agent's actions in an order, and a monotone mixer makes the fitted table
     rise along both. QMIX's mixer also makes differences rise: raising both utilities gains at least what raising each
     gains. For a given order that is a small quadratic programme, solved for all orders at once by Hildreth's method
-    (1957).
+    (1957). `weights`, (A, A): how often each joint action is in the data; None: all alike.
     """
     n = len(payoff)
     orders = [(np.array(p), np.array(q)) for p in permutations(range(n)) for q in permutations(range(n))]
-    sorted_tables = np.stack([payoff[np.ix_(p, q)].ravel() for p, q in orders])  # (orders, A * A)
+    weights = np.ones_like(payoff) if weights is None else weights
+    sorted_tables, w = (np.stack([x[np.ix_(p, q)].ravel() for p, q in orders]) for x in (payoff, weights))
     rules = _rules(n, increasing_differences)  # (R, A * A), each row . table >= 0
     table, force = sorted_tables.copy(), np.zeros((len(orders), len(rules)))
     for _ in range(4000):
         for k, rule in enumerate(rules):
-            change = np.maximum(-force[:, k], -(table @ rule) / (rule @ rule))
+            change = np.maximum(-force[:, k], -(table @ rule) / (1 / w @ rule**2))  # (orders,)
             force[:, k] += change
-            table += change[:, None] * rule
+            table += change[:, None] * rule / w
     fits = []
-    for (p, q), row, target in zip(orders, table, sorted_tables, strict=True):
+    for (p, q), row, target, weight in zip(orders, table, sorted_tables, w, strict=True):
         fit = np.empty_like(payoff)
         fit[np.ix_(p, q)] = row.reshape(n, n)
-        fits.append((float(((row - target) ** 2).sum()), fit))
+        fits.append((float((weight * (row - target) ** 2).sum()), fit))
     return fits
 
 
