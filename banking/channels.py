@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from banking.constants import RoutingConstants
+from core.experiment.reporting.checks import CAUTION
 
 BASE_PERCENT = 2.0
 FEWEST = 30  # settled transactions of a channel on the training days
@@ -27,7 +28,7 @@ BUFFER_FACTOR = 1.2  # a channel's buffer holds at least the longest wait seen, 
 def fastest_base(before: Any) -> float:
     """The smallest base latency of all channels, in seconds; infinite if nothing was settled."""
     settled = before.dropna(subset="latency")
-    each = settled.groupby("channel")["latency"].quantile(BASE_PERCENT / 100.0)
+    each = settled.groupby("channel", observed=True)["latency"].quantile(BASE_PERCENT / 100.0)
     return max(float(each.min()), SHORTEST_BASE) if len(each) else np.inf
 
 
@@ -67,7 +68,8 @@ def fit_channels(path: Path, before: Any, speed: float, total: float) -> tuple[t
 
     idle = [channel["name"] for channel in found if channel["idle"]]
     if idle:
-        notes.append(f"no queue was ever seen at {', '.join(idle)}: its capacity is a guess")
+        caution = CAUTION if len(idle) == len(found) else ""  # then no routing changed anything in this log
+        notes.append(f"{caution}no queue was ever seen at {', '.join(idle)}: its capacity is a guess")
     in_ms = 1000.0 / speed
     fees = np.where(np.isfinite(column["fee"]), column["fee"], by_rank(k.fees))
     most = by_rank(np.asarray(k.buffer_ms) / k.work_ms) * column["work"]  # as many transactions as in the defaults

@@ -19,8 +19,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
 from banking.constants import RoutingConstants, routing_constants  # noqa: E402
-from banking.records import BUSY_PERCENT, OPTIONAL, REQUIRED, Log, load_log  # noqa: E402
+from banking.records import BUSY_PERCENT, Log, load_log  # noqa: E402
 from banking.replay import BADLY, WELL, latency_check  # noqa: E402
+from banking.rows import OPTIONAL, REQUIRED  # noqa: E402
 from core.experiment.reporting.checks import cautions  # noqa: E402
 from core.experiment.reporting.csv_table import constants_path, counted, duration, write_new  # noqa: E402
 

@@ -24,28 +24,18 @@ from typing import Any
 
 import numpy as np
 
+from banking import checks
 from banking.channels import fastest_base, fit_channels, unknown_channels
 from banking.constants import PER_CHANNEL, PER_ROUTER, RoutingConstants, routing_constants
-from core.experiment.reporting import checks
-from core.experiment.reporting.csv_table import (
-    Complaints,
-    Table,
-    booleans,
-    constants_path,
-    counted,
-    duration,
-    numbers,
-    read_csv,
-    some,
-    stamps,
-    stated_constants,
-    texts,
-    times,
-)
+from banking.rows import Rows, read_rows
+from core.experiment.reporting.checks import CAUTION
+from core.experiment.reporting.csv_table import constants_path, counted, duration, some, stamps, stated_constants
 
-REQUIRED, OPTIONAL = ("timestamp", "router", "amount"), ("urgent", "channel", "settled_at", "fee")
 NEW = 0.5  # share of the test transactions of routers that the training days lack, from which nothing is left
-TWICE = 0.4  # share of repeated lines from which an export is in the file twice
+FINE, COARSE = 10_000, 900_000_000  # microseconds: finer stamps leave nothing open, coarser ones are cautioned of
+ROUNDED = 0.01  # share of stamps that are whole minutes, beyond chance, from which they were rounded
+COARSER = ((3_600_000_000, 60_000_000), (60_000_000, 1_000_000), (1_000_000, 1000))  # and the next finer unit
+UNITS = {3_600_000_000: "whole hours", 60_000_000: "whole minutes", 1_000_000: "whole seconds"}
 TEST_SHARE = 0.25  # of the days, the newest
 BUSY_PERCENT = 90  # the hour of this percentile is load 1
 ROUTER_LIMIT = 0.58  # transactions a step of the busiest router: it can send one a step
@@ -111,94 +101,91 @@ def load_log(path: str | Path) -> Log:
 
 @functools.lru_cache(maxsize=4)
 def _load(path: Path, _: tuple) -> Log:  # the stamps make a changed file another one
-    table = read_csv(path, REQUIRED, (*OPTIONAL, "currency", "status"))
-    frame, notes = _checked(table)
-    frame, more = _in_order(frame)
+    rows = read_rows(path)
+    count, notes = len(rows.frame), [note for check in checks.CHECKS for note in check(rows)]
+    rows, repeats = checks.without_repeats(rows)
+    notes += [*checks.one_hour_twice(rows), *checks.no_router_of_sums(rows), *_about(rows), *repeats]
+    frame, more = _in_order(rows.frame)
     frame, training, dropped = _split(path, frame)
-    return _fitted(path, len(table), frame, training, [*notes, *more, *dropped])
+    return _fitted(path, count, frame, training, [*notes, *more, *dropped])
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _checked(table: Table) -> tuple[Any, list[str]]:
-    """Table of text -> pandas table with timestamp, router, amount, urgent and, if usable, channel, latency, fee."""
-    import pandas as pd
-
-    complaints, there = Complaints(table.path), table.columns
-    fitted = "channel" in there and "settled_at" in there
-    names = ["timestamp", "settled_at"] if "settled_at" in there else ["timestamp"]
-    when = times(table, names, complaints, empty=["settled_at"])
-    columns = {"timestamp": when[0], "router": texts(table, "router", complaints)}
-    columns["amount"] = numbers(table, "amount", complaints, "give what is paid, above 0", positive=True)
-    columns["urgent"] = booleans(table, "urgent", complaints) if "urgent" in there else False
-    if "settled_at" in there:
-        early = (when[1] < when[0]).to_numpy()
-        complaints.add(table.lines[early], there["settled_at"][early], "settled_at is {!r}, before its timestamp")
-    if fitted:
-        columns["channel"] = texts(table, "channel", complaints)
-        columns["latency"] = (when[1] - when[0]).dt.total_seconds()
-    if "fee" in there:
-        columns["fee"] = numbers(table, "fee", complaints, "give the fee, 0 or more", empty=True)
-    complaints.refuse()
-    for name in ("router", "channel"):
-        if name in columns:
-            checks.names_alike(table, name)
-    if (when[0] == when[0].dt.normalize()).all():
-        raise ValueError(
-            f"{table.path}: no timestamp has a time of day, so that a day's transactions would all come at midnight; "
-            "export the time with the date, YYYY-MM-DD HH:MM:SS"
-        )
-    frame = pd.DataFrame(columns)
-    notes = [f"skipped: {counted(table.blank, 'empty line')}"] if table.blank else []
-    ignored = [name for name in ("channel", "settled_at", "fee") if name in there and not fitted]
-    if ignored:
-        notes.append(f"not used: {some(ignored)} (channels are fitted where both channel and settled_at are given)")
-    if table.ignored:
-        notes.append(f"ignored columns: {some(table.ignored)}")
-    notes += checks.mixed_payments(table) + (checks.one_batch(when[1]) if fitted else [])
-    if "urgent" not in there:
+def _about(rows: Rows) -> list[str]:
+    """Notes on what of the file is not used."""
+    notes = [f"skipped: {counted(rows.blank, 'empty line')}"] if rows.blank else []
+    if rows.unused:
+        notes.append(f"not used: {some(rows.unused)} (channels are fitted where both channel and settled_at are given)")
+    if rows.ignored:
+        notes.append(f"ignored columns: {some(rows.ignored)}")
+    if "urgent" not in rows.columns:
         notes.append("no column urgent: every transaction counts as standard")
-    # A line that is there twice is a mistake of the export, unless chance alone could have made two the same.
-    detailed = bool(table.ignored) or any(name in there for name in ("settled_at", "currency", "status"))
-    telling = detailed or table.repeats.mean() >= TWICE or (when[0] != when[0].dt.floor("s")).any()
-    if table.repeats.any() and telling:
-        again = counted(int(table.repeats.sum()), "repeated line")
-        notes.append(f"duplicates: {again} dropped (line {some(table.lines[table.repeats])})")
-        frame = frame[~table.repeats]
-    elif table.repeats.any():
-        notes.append(
-            f"duplicates: {counted(int(table.repeats.sum()), 'repeated line')} kept: payments of one second "
-            "may be alike"
-        )
-    return frame, notes
+    return notes
 
 
 def _in_order(frame: Any) -> tuple[Any, list[str]]:
-    """Sorted by time, whole seconds or minutes spread evenly; a column `seconds` since the first midnight."""
+    """Sorted by time, spread over what the stamps leave open; a column `seconds` since the first midnight."""
     notes, when = [], frame["timestamp"]
-    late = int((when.diff().dt.total_seconds() < 0).sum())
+    late = int((np.diff(when.to_numpy()) < np.timedelta64(0)).sum())
     if late:
         notes.append(f"order: {counted(late, 'row')} older than the one above; sorted by time")
-    seconds = (when - when.min().normalize()).dt.total_seconds().to_numpy()
-    for unit, word in ((60.0, "minute"), (1.0, "second")):
-        if np.all(seconds % unit == 0):  # otherwise everything of a second would arrive in one step
-            seconds = seconds + np.random.default_rng(0).uniform(0, unit, len(seconds))
-            notes.append(f"timestamps are whole {word}s: spread evenly within them")
-            break
-    frame = frame.assign(seconds=seconds).sort_values("seconds", kind="stable").reset_index(drop=True)
-    hours = (frame["seconds"] // 3600).astype(int)
-    silent = int(hours.iloc[-1] - hours.iloc[0] + 1 - hours.nunique())
+    written = (when - when.min().normalize()).to_numpy().astype("timedelta64[us]").astype(np.int64)
+    open_us, more = left_open(written)
+    notes += more
+    seconds = 1e-6 * written
+    if open_us.any():
+        seconds += 1e-6 * open_us * np.random.default_rng(0).random(len(seconds))
+    if (np.diff(seconds) < 0).any():
+        order = np.argsort(seconds, kind="stable")
+        frame, seconds = frame.iloc[order], seconds[order]
+    frame = frame.reset_index(drop=True)
+    if "settled_at" in frame:
+        frame["latency"] = (frame["settled_at"] - frame["timestamp"]).dt.total_seconds()
+    frame = frame.drop(columns=["line", "again", "bare", "settled_at", "settled_bare"], errors="ignore")
+    frame["seconds"] = seconds
+    frame["urgent"] = frame["urgent"] if "urgent" in frame else False
+    hours = seconds // 3600
+    silent = int(hours[-1] - hours[0] + 1 - len(np.unique(hours)))
     if silent:
-        longest = frame["seconds"].diff().idxmax()
-        start = frame["timestamp"][longest - 1]
-        long = timedelta(seconds=round(frame["seconds"][longest] - frame["seconds"][longest - 1]))
+        longest = int(np.diff(seconds).argmax())
+        long = timedelta(seconds=round(seconds[longest + 1] - seconds[longest]))
+        start = frame["timestamp"][longest]
         notes.append(f"gaps: {counted(silent, 'hour')} without a transaction, the longest silence {long} from {start}")
     return frame, notes
 
 
+def left_open(written: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Times (K,) in whole microseconds -> how much of each its stamp leaves open, in microseconds, and notes.
+
+    Otherwise everything of a second, or of an hour, would arrive in one step. All stamps may be whole minutes; or some,
+    where they are many more than stamps of seconds would be by chance.
+    """
+    unit = int(np.gcd.reduce(written[:1000]))
+    unit = int(np.gcd.reduce(written)) if unit >= FINE else unit
+    wide, notes = np.full(len(written), float(unit if unit >= FINE else 0)), []
+    if unit >= FINE:
+        notes.append(f"{CAUTION if unit >= COARSE else ''}timestamps are {_unit(unit)}: spread evenly within them")
+    rest = np.ones(len(written), bool)
+    for coarse, finer in COARSER:
+        whole = (written % coarse == 0) & rest
+        among = written[(written % finer == 0) & rest]
+        chance = len(among) * int(np.gcd.reduce(among)) / coarse
+        if unit < coarse and whole.sum() - chance > max(ROUNDED * len(written), 5.0 * chance**0.5):
+            width = int(np.gcd.reduce(written[whole]))
+            wide[whole], rest = width, rest & ~whole
+            found = f"{counted(int(whole.sum()), 'timestamp')} are {_unit(width)}, others finer"
+            notes.append(f"{CAUTION}{found}: spread evenly within them")
+    return wide, notes
+
+
+def _unit(microseconds: int) -> str:
+    return UNITS.get(microseconds, f"in steps of {duration(1e-6 * microseconds)}")
+
+
 def _split(path: Path, frame: Any) -> tuple[Any, int, list[str]]:
-    """The rows, how many of them are of the training days, and a note on routers that only the test days have."""
+    """The rows, how many of them are of the training days, and notes on what differs between the two parts."""
     day = frame["timestamp"].dt.normalize()
     days = day.drop_duplicates()
     if len(days) < 2:
@@ -214,17 +201,19 @@ def _split(path: Path, frame: Any) -> tuple[Any, int, list[str]]:
             f"{path}: only the router {routers[0]!r} was found (in training, before {first.date()}); give "
             "two or more, one name each in the column router"
         )
+    notes = checks.business_in_the_test(path, frame["timestamp"], in_training, first)
     new = ~frame["router"].isin(routers).to_numpy()
-    notes = []
     if new[~in_training].mean() > NEW:
         raise ValueError(
             f"{path}: {some(frame['router'][new].unique())} begin on the test days, since {first.date()}, with most of "
             "their transactions; give the routers one name each throughout"
         )
+    notes += checks.names_that_last(path, frame, first)
     if new.any():
         names = some(frame["router"][new].unique())
-        notes = [f"dropped: {counted(int(new.sum()), 'transaction')} of {names}, first seen on the test days"]
-    return frame[~new].reset_index(drop=True), int(in_training.sum()), notes
+        notes += [f"{CAUTION}dropped: {counted(int(new.sum()), 'transaction')} of {names}, first seen on the test days"]
+        frame = frame[~new].reset_index(drop=True)
+    return frame, int(in_training.sum()), notes
 
 
 # --- constants --------------------------------------------------------------------------------------------------------
@@ -234,7 +223,7 @@ def _fitted(path: Path, rows: int, frame: Any, training: int, notes: list[str]) 
     """Fit everything on the first `training` rows."""
     before = frame[:training]
     routers = tuple(sorted(map(str, before["router"].unique())))
-    router = np.searchsorted(routers, frame["router"].to_numpy(str))
+    router = frame["router"].cat.set_categories(routers).cat.codes.to_numpy(np.int64)
     shares = np.bincount(router[:training], minlength=len(routers)) / training  # (N,)
     busy, speed, total = _clock(before, shares.max())
     seconds = frame["seconds"].to_numpy()
@@ -250,12 +239,14 @@ def _fitted(path: Path, rows: int, frame: Any, training: int, notes: list[str]) 
                 f"{path}: the channel {frame['channel'][missing].iloc[0]!r} is on the test days alone, so "
                 "nothing is known of it; leave its rows out, or give more days"
             )
-        channel = frame["channel"].map({name: c for c, name in enumerate(names)}).to_numpy()
+        channel = frame["channel"].cat.set_categories(names).cat.codes.to_numpy(np.int64)
         latency = frame["latency"].to_numpy()
         constants, notes = constants | fitted, [*notes, *more]
     else:
         constants |= unknown_channels(total)
-    fees_given = {"channel", "fee"} <= set(before) and bool((before.groupby("channel")["fee"].count() > 0).all())
+    fees_given = {"channel", "fee"} <= set(before) and bool(
+        (before.groupby("channel", observed=True)["fee"].count() > 0).all()
+    )
     channels = constants.get("channel_names", RoutingConstants().channel_names)
     names = {**dict.fromkeys(PER_ROUTER, routers), **dict.fromkeys(PER_CHANNEL, channels)}
     known = _known_constants(path, names, speed)
@@ -281,7 +272,7 @@ def _fitted(path: Path, rows: int, frame: Any, training: int, notes: list[str]) 
         busy,
         constants,
         tuple(known),
-        tuple(notes),
+        tuple(sorted(notes, key=lambda note: not note.startswith(CAUTION))),  # what must be read first
         fees_given,
     )
 

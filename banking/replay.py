@@ -28,6 +28,7 @@ from banking.baselines import (
     UniformRandom,
     tune_rule,
 )
+from banking.checks import BATCHED
 from banking.constants import RoutingConstants
 from banking.environment import TransactionRoutingEnv
 from banking.records import Log, load_log
@@ -209,6 +210,8 @@ def latency_check(log: Log, episodes: int = CHECKED_EPISODES, seed: int = TUNING
     verdict = "the queues do NOT describe your channels, do not rely on the results"
     for limit, words in ((BADLY, "read the results with care"), (WELL, "the queues describe your channels well")):
         verdict = words if worst < limit else verdict
+    if any(BATCHED in note for note in log.notes):  # the means may agree all the same
+        verdict = "but no queue settles in batches, do not rely on the results"
     return [*lines, f"  they differ by at most {100 * worst:.0f} %: {verdict}"], worst
 
 

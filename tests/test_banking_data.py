@@ -83,7 +83,7 @@ def test_the_report_of_the_example_tells_rows_duplicates_split_channels_and_the_
     for words in (
         "3,921 rows",
         "3,918 transactions of 3 routers",
-        "3 repeated lines dropped (line 702, 703, 704)",
+        "3 repeated lines dropped (line 702 to 704)",
         "2 rows older",
         "training: 2024-03-04 to 2024-03-10",
         "test: 2024-03-11 to 2024-03-13",
@@ -149,7 +149,7 @@ def test_three_even_routers_bring_as_many_transactions_a_step_as_the_built_in_on
 def test_repeated_lines_are_dropped_where_chance_cannot_explain_them(tmp_path):
     lines = log_file(tmp_path).read_text().splitlines()[1:]
     log = load_log(write(tmp_path / "log.csv", [*lines[:10], *lines[5:]]))
-    assert len(log.seconds) == len(lines) and "5 repeated lines dropped (line 12," in data_report(log)
+    assert len(log.seconds) == len(lines) and "5 repeated lines dropped (line 12 to 16)" in data_report(log)
     coarse = [f"{line[:19]},a,9.99" if i % 2 else f"{line[:19]},b,9.99" for i, line in enumerate(lines)]
     log = load_log(write(tmp_path / "log.csv", [*coarse, coarse[-1]]))
     assert len(log.seconds) == len(lines) + 1 and "kept: payments of one second may be alike" in data_report(log)

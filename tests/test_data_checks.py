@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 import numpy as np
 import pytest
 
+from banking.data import full_report
 from banking.records import load_log
 from retail import train
 from retail.records import load_sales
@@ -116,36 +117,213 @@ def test_sales_that_may_be_a_mistake_are_told(tmp_path, lines, found):
     assert any(note.startswith("CAUTION") and found in note for note in load(tmp_path, lines, load_sales).notes)
 
 
-@pytest.mark.parametrize(
-    ("lines", "found"),
-    [
-        ([line[:10] + line[19:] if line[0] == "2" else line for line in payments()], "no timestamp has a time of day"),
-        (payments(router=lambda i: "ab"[i % 2] if i < 3072 else "xy"[i % 2]), "begin on the test days"),
-    ],
-)
-def test_payments_that_would_be_read_wrongly_are_refused(tmp_path, lines, found):
+# --- payments ---------------------------------------------------------------------------------------------------------
+
+SETTLED = "timestamp,router,amount,channel,settled_at"
+
+
+def when(line: str) -> datetime:
+    return datetime.fromisoformat(line.split(",")[0])
+
+
+def at(change, lines=None) -> list[str]:
+    """Payments with every time changed: `change` makes a text of a datetime and the number of the row."""
+    lines = payments() if lines is None else lines
+    return [lines[0], *(f"{change(when(line), i)},{line.split(',', 1)[1]}" for i, line in enumerate(lines[1:]))]
+
+
+def settled(change) -> list[str]:
+    """Payments of two channels; `change` makes the time of settlement of the time sent and the number of the row."""
+    lines = payments()
+    rows = [f"{line},{'xy'[i % 3 == 0]},{change(when(line), i)}" for i, line in enumerate(lines[1:])]
+    return [SETTLED, *rows]
+
+
+def next_batch(sent: datetime, hours: int, late: int = 0) -> datetime:
+    """The next multiple of `hours` of the day."""
+    midnight = sent.replace(hour=0, minute=0, second=0)
+    return midnight + timedelta(
+        hours=(int((sent - midnight).total_seconds() // 3600) // hours + 1) * hours, seconds=late
+    )
+
+
+PAYMENTS = payments()[1:]
+REFUSED_PAYMENTS = {
+    "no time of day": (at(lambda t, i: t.date()), "no timestamp has a time of day"),
+    "the time of day lost in some": (at(lambda t, i: t.date() if i % 9 == 0 else t), "445 timestamps without a time"),
+    "midnight in some": (at(lambda t, i: t.replace(hour=0, minute=0) if i % 9 == 0 else t), "exactly (line 2, 11"),
+    "noon alone": (at(lambda t, i: t.replace(hour=12, minute=0)), "the only times of day are 12:00:00"),
+    "another router at the test": (payments(router=lambda i: "ab"[i % 2] if i < 3072 else "xy"[i % 2]), "begin on the"),
+    "one router renamed at the test": (
+        payments(router=lambda i: "abcd"[i % 4] if i < 3072 else "abce"[i % 4]),
+        "router 'd' ends on 2024-03-14, where 'e' begins: renamed?",
+    ),
+    "a router in two compositions": (payments(router=lambda i: ("caf\u00e9", "cafe\u0301")[i % 2]), "the same name"),
+    "a blank that does not break": (payments(router=lambda i: ("a 1", "a\u00a01")[i % 2]), "the same name"),
+    "a number written in three ways": (payments(router=lambda i: ("7", "007", "7.0")[i % 3]), "the same name"),
+    "a router of all others": (
+        [*payments(), *(line.replace(",b,", ",a,").replace(",a,", ",All,") for line in PAYMENTS)],
+        "'All' is the sum",
+    ),
+    "a total a day": (
+        [
+            *payments(),
+            *(
+                f"2024-03-{d:02} 23:59:59,Total,{sum(int(x.split(',')[2]) for x in PAYMENTS if x[8:10] == f'{d:02}')}"
+                for d in range(4, 18)
+            ),
+        ],
+        "'Total' is the sum",
+    ),
+    "thousands points of amounts": (
+        [payments()[0], *(f"{x[:-1]}1.{i % 9}34" for i, x in enumerate(PAYMENTS))],
+        "a thousand, or one",
+    ),
+    "a date far ahead": (
+        [*payments(), "2042-01-04 08:00:00,b,5", "2042-01-05 08:00:00,b,5"],
+        "far from the rest: line 4002, 4003",
+    ),
+    "an old date": ([*payments(), "1970-01-01 00:00:01,b,5"], "far from the rest: line 4002"),
+    "the same payments with other numbers": (
+        ["timestamp,router,amount,id", *(f"{x},{i}" for i, x in enumerate(PAYMENTS + PAYMENTS[1000:1100]))],
+        "100 payments (line 4,002 to 4,101) are there already",
+    ),
+    "a router renamed on a later test day": (
+        payments(router=lambda i: "abcd"[i % 4] if i < 3500 else "abce"[i % 4]),
+        "router 'd' ends on 2024-03-16, where 'e' begins: renamed?",
+    ),
+    "both sides of an account": (
+        [payments()[0], *(x.replace(",a,", ",b,") for x in PAYMENTS), *(x.replace(",b,", ",a,") for x in PAYMENTS)],
+        "'a', 'b' list the same payments",
+    ),
+    "no header": (PAYMENTS, "the first line is no header"),
+    "a refund": ([*payments(), "2024-03-17 20:00:00,b,-5"], "line 4002: amount is '-5', negative"),
+    "a sign of a currency": ([*payments(), "2024-03-17 20:00:00,b,€5"], "line 4002: amount is '€5', no number"),
+    "settled on a date": (settled(lambda t, i: (t + timedelta(days=1)).date()), "as where payments settle in batches"),
+}
+
+
+@pytest.mark.parametrize("name", list(REFUSED_PAYMENTS))
+def test_payments_that_would_be_read_wrongly_are_refused(tmp_path, name):
+    lines, found = REFUSED_PAYMENTS[name]
     with pytest.raises(ValueError, match="file.csv") as refusal:
         load(tmp_path, lines, load_log)
     assert found in str(refusal.value)
 
 
-def nightly(i: int) -> str:
-    return f",{'xy'[i % 3 == 0]},{datetime(2024, 3, 5, 9) + timedelta(days=300 * i // 86400)}"
+def told(column: str, values) -> list[str]:
+    return [f"timestamp,router,amount,{column}", *(f"{x},{values[i % len(values)]}" for i, x in enumerate(PAYMENTS))]
+
+
+BATCHED = "settle together, in batches: routing changes no time"
+TOLD = {
+    "two currencies": (told("currency", ("USD", "USD", "INR")), "currencies (currency: USD 2,667, INR 1,333)"),
+    "two currencies under another name": (told("CCY", ("USD", "usd", "EUR")), "(ccy: USD 2,667, EUR 1,333)"),
+    "failed": (told("status", ("ok", "ok", "FAILED", "Declined")), "2,000 payments of 4,000 did not go through"),
+    "a state": (told("state", ("settled", "Timed out", "settled", "settled")), "(state: Timed out 1,000)"),
+    "success 0": (told("success", (1, 1, 1, 0)), "(success: 0 1,000)"),
+    "failed 1": (told("is_failed", ("no", "no", "no", "yes")), "(is_failed: yes 1,000)"),
+    "codes of responses": (told("response_code", ("00", "00", "05", "00")), "(response_code: 05 1,000)"),
+    "a reason": (told("Decline Reason", ("", "", "", "limit")), "(decline reason: limit 1,000)"),
+    "another kind of row": (told("type", ("payment", "payment", "payment", "Refund")), "(type: Refund 1,000)"),
+    "unknown words": (told("txn-status", ("S", "S", "F")), "txn-status has S 2,667, F 1,333: all count as payments"),
+    "errors": (told("error", ("", "", "", "E17")), "(error: E17 1,000)"),
+    "an amount out of all proportion": (
+        [*payments(), "2024-03-17 20:00:00,b,5000000"],
+        "far above all others in line 4002",
+    ),
+    "nightly batches": (settled(lambda t, i: next_batch(t, 24, 9 * 3600)), "all payments " + BATCHED),
+    "batches four times a day": (settled(lambda t, i: next_batch(t, 6, 300)), "all payments " + BATCHED),
+    "batches every hour": (settled(lambda t, i: next_batch(t, 1, i % 4)), "all payments " + BATCHED),
+    "batches of a channel": (
+        settled(lambda t, i: next_batch(t, 24) if i % 3 == 0 else t + timedelta(seconds=60 + 7 * i % 100)),
+        "those of channel 'y' " + BATCHED,
+    ),
+    "batches of a router": (
+        settled(lambda t, i: next_batch(t, 24) if i % 2 else t + timedelta(seconds=60 + 7 * i % 100)),
+        "those of router 'b' " + BATCHED,
+    ),
+    "settled a day later, each": (settled(lambda t, i: t + timedelta(days=1)), "no queue was ever seen at y, x"),
+    "settlements in whole hours": (settled(lambda t, i: t.replace(minute=0) + timedelta(hours=1)), BATCHED),
+    "whole hours": (at(lambda t, i: t.replace(minute=0)), "timestamps are whole hours: spread evenly"),
+    "whole minutes in some": (
+        at(lambda t, i: t if i % 5 == 0 else t + timedelta(seconds=i % 59 + 1)),
+        "800 timestamps are in steps of 5 min, others finer: spread",
+    ),
+    "a router that falls silent": (
+        payments(router=lambda i: "abc"[i % 3] if i < 2000 else "ab"[i % 2]),
+        "router 'c' has nothing",
+    ),
+    "a router renamed": (
+        payments(router=lambda i: "abc"[i % 3] if i < 2000 else "abd"[i % 3]),
+        "router 'c' ends on 2024-03-11, where 'd' begins: renamed?",
+    ),
+    "an hour twice": (
+        at(lambda t, i: t - timedelta(hours=1) if i >= 1000 else t),
+        "from line 1002 on an hour is there twice",
+    ),
+    "quiet test days": ([payments()[0], *PAYMENTS[:3072], *PAYMENTS[3072::4]], "the test days, since"),
+}
+
+
+@pytest.mark.parametrize("name", list(TOLD))
+def test_payments_that_need_care_are_told_first(tmp_path, name):
+    lines, found = TOLD[name]
+    notes = load(tmp_path, lines, load_log).notes
+    cautions = [note for note in notes if note.startswith("CAUTION")]
+    assert any(found in note for note in cautions), notes
+    assert list(notes[: len(cautions)]) == cautions, "before what is only to be known"
+
+
+def test_batches_are_no_queue_even_where_the_means_agree(tmp_path):
+    load(tmp_path, settled(lambda t, i: next_batch(t, 24, 9 * 3600)), load_log)
+    report = full_report(tmp_path / "file.csv")
+    assert (
+        "no queue settles in batches, do not rely on the results" in report
+        and "describe your channels well" not in report
+    )
 
 
 @pytest.mark.parametrize(
-    ("lines", "found"),
+    ("copies", "lines"),
     [
-        (
-            payments("timestamp,router,amount,currency", lambda i: ",USD" if i % 2 else ",INR"),
-            "bring them to one currency",
-        ),
-        (payments("timestamp,router,amount,status", lambda i: ",ok" if i % 9 else ",FAILED"), "445 payments of status"),
-        (payments("timestamp,router,amount,channel,settled_at", nightly), "in batches"),
+        (PAYMENTS * 2, "4,002 to 8,001"),
+        (PAYMENTS * 3, "4,002 to 12,001"),
+        (PAYMENTS * 4, "4,002 to 16,001"),
+        (PAYMENTS + PAYMENTS[:1333], "4,002 to 5,334"),
+        (PAYMENTS[:2000] + PAYMENTS[1988:], "2,002 to 2,013"),
+        (sorted(PAYMENTS + PAYMENTS[1000:2000]), "1,003"),
+        ([line for line in PAYMENTS for _ in "ab"], "3, 5, 7"),
     ],
 )
-def test_payments_that_need_care_are_told(tmp_path, lines, found):
-    assert any(note.startswith("CAUTION") and found in note for note in load(tmp_path, lines, load_log).notes)
+def test_exports_that_overlap_count_once_and_their_lines_are_told(tmp_path, copies, lines):
+    log = load(tmp_path, [payments()[0], *copies], load_log)
+    assert len(log.seconds) == len(PAYMENTS)
+    assert any("an export is there again" in note and f"(line {lines}" in note for note in log.notes), log.notes
+
+
+def test_equal_payments_of_one_second_count_as_many_as_they_are(tmp_path):
+    fares = [line.rsplit(",", 1)[0] + ",2.75" for line in PAYMENTS]
+    pairs = [line for i, line in enumerate(fares) for _ in range(1 + (i * i % 7 == 1))]
+    log = load(tmp_path, [payments()[0], *pairs], load_log)
+    assert len(log.seconds) == len(pairs) > 1.2 * len(fares)
+    assert any("kept: payments of one second may be alike" in note for note in log.notes)
+
+
+def test_payments_of_few_amounts_in_whole_minutes_are_alike_by_chance(tmp_path):
+    rng = np.random.default_rng(0)
+    minutes = np.sort(rng.integers(0, 4 * 1440, 9000)).tolist()
+    rows = [f"{datetime(2024, 3, 4) + timedelta(minutes=m)},{'ab'[rng.integers(2)]},2.75" for m in minutes]
+    assert len(load(tmp_path, [payments()[0], *rows], load_log).seconds) == len(rows)
+    assert len(load(tmp_path, [payments()[0], *rows, *rows], load_log).seconds) == len(rows)
+
+
+def test_success_alone_and_one_currency_are_not_cautioned_of(tmp_path):
+    lines = ["timestamp,router,amount,status,currency", *(f"{x},Completed,USD" for x in PAYMENTS)]
+    assert not [note for note in load(tmp_path, lines, load_log).notes if note.startswith("CAUTION")]
+
+
+# --- beside the result ------------------------------------------------------------------------------------------------
 
 
 def test_a_caution_stands_beside_the_result(tmp_path, capsys):

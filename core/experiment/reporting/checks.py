@@ -10,9 +10,9 @@ import numpy as np
 
 from core.experiment.reporting.csv_table import Table, counted, in_pandas, some
 
+CAUTION = "CAUTION: "  # begins a note that must be read beside every result
 EMPTY = 0.1  # a test part with less than this share of the training part's busy periods holds no business
 SUMS = 0.95  # share of periods in which a place is the sum of the others
-FAILED = ("fail", "declin", "reject", "cancel", "refund", "revers", "chargeback")
 
 
 def names_alike(table: Table, column: str) -> None:
@@ -59,7 +59,9 @@ def no_sums(path: Any, names: Any, units: np.ndarray) -> None:
         return
     others = units.sum(axis=1, keepdims=True) - units
     busy = units > 0
-    equal = (np.isclose(others, units) & busy).sum(axis=0) >= SUMS * np.maximum((others > 0).sum(axis=0), 1)
+    there = busy.sum(axis=0)  # the newest period may be without its sum yet
+    equal = (np.isclose(others, units) & busy).sum(axis=0) >= SUMS * there
+    equal &= 2 * there > (others > 0).sum(axis=0)
     if equal.any():
         raise ValueError(f"{path}: {str(names[equal.argmax()])!r} is the sum of the others; leave its rows out")
 
@@ -72,10 +74,11 @@ def business_in_the_test(path: Any, busy: np.ndarray, training: int, since: Any)
         raise ValueError(f"{path}: almost nothing happens in the test part, since {since}: {found}; {what}")
 
 
-def no_far_dates(path: Any, length: int, periods: int, begins: Any) -> None:
-    """Refuse a silence as long as the rest together: a date is mistyped far from the others."""
+def no_far_dates(path: Any, length: int, periods: int, begins: Any, lines: Any = ()) -> None:
+    """Refuse a silence as long as the rest together: a date is mistyped far from the others (in `lines`)."""
     if 2 * length > periods:
         found = f"{counted(length, 'period')} of {periods:,} without any row, from {begins}"
+        found += f" (far from the rest: line {some(lines)})" if len(lines) else ""
         raise ValueError(f"{path}: {found}: correct the dates far from the rest, or leave their rows out")
 
 
@@ -99,30 +102,6 @@ def utc_midnights(table: Table, column: str) -> list[str]:
     return []
 
 
-def one_batch(settled: Any) -> list[str]:
-    """A caution where payments settle together at few moments, pandas Series of times."""
-    settled = settled.dropna()
-    if len(settled) >= 100 and settled.nunique() < 0.05 * len(settled):
-        moments = counted(settled.nunique(), "moment")
-        found = f"{counted(len(settled), 'payment')} settle at {moments}"
-        return [f"CAUTION: {found}, in batches: routing changes no time to settlement here, do not rely on the results"]
-    return []
-
-
-def mixed_payments(table: Table) -> list[str]:
-    """Cautions on the columns currency and status, where the file has them."""
-    found = []
-    if "currency" in table.columns and (currencies := table.columns["currency"].unique()).size > 1:
-        found.append(f"CAUTION: amounts in {some(currencies)} are taken as they are: bring them to one currency")
-    if "status" in table.columns:
-        words = table.columns["status"].str.lower()
-        failed = words.str.contains("|".join(FAILED)).to_numpy()
-        if failed.any():
-            names = some(table.columns["status"][failed].unique())
-            found.append(f"CAUTION: {counted(int(failed.sum()), 'payment')} of status {names} counted like the others")
-    return found
-
-
 def cautions(notes: Any) -> list[str]:
     """Those notes of a file that must be read beside every result."""
-    return [note.removeprefix("CAUTION: ") for note in notes if note.startswith("CAUTION: ")]
+    return [note.removeprefix(CAUTION) for note in notes if note.startswith(CAUTION)]

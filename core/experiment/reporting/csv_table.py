@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import re
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
@@ -224,12 +225,26 @@ def _plain(name: str) -> str:
     return name.strip().lower()
 
 
+def header_names(path: Path) -> list[str]:
+    """The columns that a file names once, as `Table.columns` does; [] where there are none: `read_csv` tells why."""
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            names = [_plain(name) for name in next(csv.reader(file), [])]
+        except csv.Error:
+            return []
+    return [name for name in names if names.count(name) == 1]
+
+
 def _places(path: Path, header: list[str], required: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:
     """Column name -> its place in the header."""
     names = [_plain(name) for name in header]
     found = ", ".join(map(repr, header[:20])) or "none"
     form = f"the first line must name {', '.join(required)}"
     missing = [name for name in required if name not in names]
+    if missing and any(re.search(TIME, name) for name in names):
+        raise ValueError(f"{path}: the first line is no header but has {found}; write one above it: {form}")
     if missing:
         _refuse_another_header(path, required, form)
         close = [
@@ -318,7 +333,7 @@ def numbers(
     for which, what in (
         (nothing & (not empty), f"{column} is empty: {wanted}"),
         (marked, f"{column} is {{!r}}: a mark of thousands? {plain}"),
-        (unreadable & ~nothing, f"{column} is {{!r}}, no number: {wanted}, with a point for decimals"),
+        (unreadable & ~nothing, f"{column} is {{!r}}, no number: {wanted}, in digits with a point for decimals"),
         ((values < 0) & (not negative), f"{column} is {{!r}}, negative: {wanted}"),
         ((values == 0) & positive, f"{column} is {{!r}}: {wanted}"),
     ):
