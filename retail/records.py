@@ -34,14 +34,13 @@ from core.experiment.reporting.csv_table import (
     times,
 )
 from retail.constants import RetailConstants, resolve
+from retail.repeats import without_repeats
 
 COLUMNS = ("date", "warehouse", "units")
 TEST_SHARE = 0.25  # of the periods, the newest
 HORIZON = {1: 30, 7: 13}  # T by days a period: a month of days, a quarter of weeks
 TRAINING_EPISODES = 2  # that the training part holds at least, end to end
 PERIOD = {1: "day", 7: "week"}
-TOTALS = 0.2  # up to this share, two numbers of one date and warehouse are two totals, not a list of sales
-REPEATED = 0.05  # share of repeated (date, warehouse) from which a file is a list of sales, not of totals
 AVERAGE_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)  # tried for the demand average
 FITTED = ("mean_demand", "horizon")  # constants that the file decides
 
@@ -97,16 +96,21 @@ def _load(path: Path, _: tuple) -> Sales:  # the stamps make a changed file anot
     checks.names_alike(table, "warehouse")
     checks.no_thousands_points(table, "units")
     days = _spacing(table, dates.dt.normalize(), complaints)
-    rows, notes = _without_repeats(table, dates.dt.normalize(), names, units)
-    notes = [*checks.far_values(table, "units", units), *checks.utc_midnights(table, "date"), *notes]
-    column, warehouses = names[rows].factorize()  # in the order of the file: neighbours are neighbours in the ring
+    column, warehouses = names.factorize()  # in the order of the file: neighbours are neighbours in the ring
     warehouses = warehouses.to_numpy(str)
+    rows, repeats = without_repeats(table, dates, column, units)
+    notes = [
+        *checks.far_values(table, "units", units),
+        *checks.utc_midnights(table, "date"),
+        *_skipped(table),
+        *repeats,
+    ]
     if len(warehouses) < 2:
         raise ValueError(
             f"{path}: only the warehouse {str(warehouses[0])!r} was found; give two or more, by name in "
             "the column warehouse (one alone has nobody to share with)"
         )
-    first, matrix, more = _matrix(dates[rows].dt.normalize(), column, units[rows], len(warehouses), days)
+    first, matrix, more = _matrix(dates[rows].dt.normalize(), column[rows], units[rows], len(warehouses), days)
     checks.no_sums(path, warehouses, matrix)
     start, length = _longest_run(~matrix.any(axis=1))
     checks.no_far_dates(path, length, len(matrix), first + timedelta(days=days * start))
@@ -144,40 +148,12 @@ def _spacing(table: Table, dates: Any, complaints: Complaints) -> int:
     return days
 
 
-def _without_repeats(table: Table, dates: Any, names: Any, units: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Which rows count, (rows,) bool. A repeated line is a mistake among totals, and a sale in a list of sales."""
-    import pandas as pd
-
-    pairs = pd.DataFrame({"date": dates, "warehouse": names})
-    again = pairs.duplicated().to_numpy()
-    notes = []
-    if table.blank:
-        notes.append(f"skipped: {counted(table.blank, 'empty line')}")
+def _skipped(table: Table) -> list[str]:
+    """Notes on what of the file is not read."""
+    notes = [f"skipped: {counted(table.blank, 'empty line')}"] if table.blank else []
     if table.ignored:
         notes.append(f"ignored columns: {some(table.ignored)} (one item is planned: a file of several is added up)")
-    rows = np.ones(len(table), bool)
-    single = bool((units[units > 0] == 1).all())  # a list of sales, a unit a row: none of them is a mistake
-    twice = again.any() and (again == table.repeats).all() and (pairs.value_counts() == 2).all()
-    other = again & ~table.repeats
-    if twice and not single:
-        notes.append(f"duplicates: the whole file is there twice, {counted(int(again.sum()), 'repeated line')} dropped")
-        return ~again, notes
-    if other.any() and again.mean() <= TOTALS and not single:
-        lines = some(table.lines[other])
-        raise ValueError(
-            f"{table.path}: another total of the same date and warehouse was found (line {lines}); keep the one that "
-            "holds, or add them up"
-        )
-    if again.any() and (single or other.any() or again.mean() > REPEATED):
-        notes.append(
-            f"a list of sales: {counted(int(again.sum()), 'row')} added to another of the same date and warehouse"
-        )
-    elif again.any():
-        rows = ~again
-        notes.append(
-            f"duplicates: {counted(int(again.sum()), 'repeated line')} dropped (line {some(table.lines[again])})"
-        )
-    return rows, notes
+    return notes
 
 
 def _matrix(dates: Any, column: np.ndarray, units: np.ndarray, n: int, days: int):

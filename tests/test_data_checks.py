@@ -97,13 +97,116 @@ def test_sales_that_would_be_read_wrongly_are_refused(tmp_path, name):
     assert found in str(refusal.value)
 
 
-def test_an_export_that_is_there_twice_counts_once_and_two_sales_of_one_unit_count_twice(tmp_path):
-    twice = load(tmp_path, [*sales(), *sales()[1:]], load_sales)
-    assert twice.units.sum() == load(tmp_path, sales(), load_sales).units.sum()
-    assert any("the whole file is there twice" in note for note in twice.notes)
-    ones = [line.rsplit(",", 1)[0] + ",1" for line in sales()]
-    single = load(tmp_path, ["date,warehouse,units", *ones[1:], ones[5]], load_sales)
-    assert single.units.sum() == 181
+def log(rate: float, sizes=(1, 1, 2, 3), seed: int = 0) -> list[str]:
+    """Lines of single sales in 90 days of two warehouses: about `rate` a day and warehouse."""
+    rng = np.random.default_rng(seed)
+    days = [date(2024, 1, 1) + timedelta(days=p) for p in range(90)]
+    rows = [f"{day},{name},{rng.choice(sizes)}" for day in days for name in "ab" for _ in range(rng.poisson(rate))]
+    return ["date,warehouse,units", "2024-01-01,a,1", *rows, "2024-03-30,b,1"]
+
+
+def between(lines: list[str], first: str, last: str) -> list[str]:
+    return [line for line in lines[1:] if first <= line[:10] <= last]
+
+
+def overlapping(lines: list[str]) -> list[str]:
+    """Two exports one after the other, a week of which both have."""
+    two = (between(lines, "2024-01-01", "2024-02-07"), between(lines, "2024-02-01", "2024-12-31"))
+    return [lines[0], *two[0], *two[1]]
+
+
+def ordered(lines: list[str]) -> list[str]:
+    return [lines[0], *sorted(lines[1:])]
+
+
+def shuffled(lines: list[str]) -> list[str]:
+    return [lines[0], *np.random.default_rng(0).permutation(lines[1:]).tolist()]
+
+
+SINGLE = {
+    "totals": sales(),
+    "sales": log(3.0),
+    "many sales": log(20.0),
+    "sales of one unit": log(0.5, sizes=(1,)),
+    "a sale of one unit more": [line.rsplit(",", 1)[0] + ",1" for line in (*sales(), sales()[5])],
+    "the tills of two": [*log(2.0), *log(2.0, seed=1)[1:]],
+    "hours": [line.replace(",", f" {8 + k % 12:02d}:00:00,", 1) if k else line for k, line in enumerate(log(2.0))],
+}
+SINGLE["a sale of one unit more"][0] = "date,warehouse,units"
+
+
+def sold(lines: list[str]) -> float:
+    return sum(float(line.rsplit(",", 1)[1]) for line in lines[1:])
+
+
+@pytest.mark.parametrize("rows", list(SINGLE))
+@pytest.mark.parametrize("order", [list, ordered, shuffled])
+def test_a_list_of_sales_is_added_up_and_a_file_that_is_there_many_times_counts_once(tmp_path, rows, order):
+    lines = SINGLE[rows]
+    assert load(tmp_path, order(lines), load_sales).units.sum() == sold(lines)
+    for times in (2, 3):
+        many = load(tmp_path, order([*lines, *(times - 1) * lines[1:]]), load_sales)
+        assert many.units.sum() == sold(lines)
+        assert any(f"there {'twice' if times == 2 else '3 times'}" in note and "line" in note for note in many.notes)
+
+
+@pytest.mark.parametrize("rows", ["totals", "sales", "many sales"])
+def test_exports_that_overlap_count_once(tmp_path, rows):
+    lines = SINGLE[rows]
+    for twice in (
+        overlapping(lines),
+        [*lines, *between(lines, "2024-01-01", "2024-01-31")],
+        [lines[0], *overlapping(lines)[:0:-1]],
+    ):
+        found = load(tmp_path, twice, load_sales)
+        assert found.units.sum() == sold(lines)
+        assert any("days are taken up again" in note and "dropped (lines" in note for note in found.notes)
+
+
+def test_repeated_lines_of_totals_are_told_from_sales_by_their_units_whatever_their_order(tmp_path):
+    for order in (ordered, shuffled):
+        twice = load(tmp_path, order([*sales(), *sales()[1:60]]), load_sales)
+        assert twice.units.sum() == sold(sales()) and any("59 repeated lines dropped" in note for note in twice.notes)
+
+
+def corrected(share: float) -> list[str]:
+    rows = np.random.default_rng(1).permutation(sales()[1:])[: int(180 * share)]
+    return [f"{row.rsplit(',', 1)[0]},{1 + int(row.rsplit(',', 1)[1])}" for row in sorted(rows)]
+
+
+MIXED = {
+    "corrected totals": [*sales(), *corrected(0.3)],
+    "most totals corrected": [*sales(), *corrected(0.9)],
+    "all totals corrected": ordered([*sales(), *corrected(1.0)]),
+    "corrected totals in order": ordered([*sales(), *corrected(0.5)]),
+    "corrected totals in no order": shuffled([*sales(), *corrected(0.5)]),
+    "an overlap with a day that was not over": [*sales()[:100], *corrected(1.0)[90:99], *sales()[100:]],
+    "lists of sales that overlap but for a day": [
+        sales()[0],
+        *between(log(3.0), "", "2024-02-07"),
+        *between(log(3.0), "2024-02-01", "Z")[4:],
+    ],
+    "few sales, some of them alike": log(0.2, sizes=(1, 1, 1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", list(MIXED))
+def test_rows_of_one_day_that_may_be_corrections_or_sales_are_refused_with_lines_and_a_way_on(tmp_path, name):
+    with pytest.raises(ValueError, match=r"file.csv.* line") as refusal:
+        load(tmp_path, MIXED[name], load_sales)
+    assert "keep the one that holds" in str(refusal.value) or "leave out the lines of one" in str(refusal.value)
+
+
+@pytest.mark.parametrize(("keep", "added"), [(True, 180), (False, 0)])
+def test_the_lines_of_a_refusal_turn_the_file_into_what_is_wanted(tmp_path, keep, added):
+    with pytest.raises(ValueError) as refusal:
+        load(tmp_path, MIXED["all totals corrected"], load_sales)
+    first, last, summed = [
+        line.strip() for line in str(refusal.value).splitlines() if "table" in line or "groupby" in line
+    ]
+    exec(first + "\n" + last if keep else first.split(".drop")[0] + summed.split(": ")[1] + "\n" + last)
+    mended = load_sales(tmp_path / "file_mended.csv").units.sum()
+    assert mended == sold(sales()) + 180 if keep else mended == 2 * sold(sales()) + 180
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_the_report_of_the_example_tells_rows_gaps_duplicates_split_and_constant
     for words in (
         "2,713 rows",
         "730 days, 5 warehouses",
-        "3 repeated lines dropped (line 1003, 1004, 1005)",
+        "3 repeated lines dropped (lines 1003 to 1005)",
         "940 of 3,650",
         "1 day from 2024-04-18",
         "training: 2023-01-02 to 2024-07-02 (548 days)",

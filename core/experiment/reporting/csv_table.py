@@ -71,6 +71,7 @@ class Table:
     ignored: list[str]  # columns that nobody asked for
     blank: int  # empty lines that were skipped
     repeats: np.ndarray  # (rows,) bool: the same text in every column as an earlier row
+    written: dict[str, str]  # name -> as the header has it
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -78,7 +79,7 @@ class Table:
     def keep(self, rows: np.ndarray) -> Table:
         """These rows (bool) alone."""
         columns = {name: values[rows].reset_index(drop=True) for name, values in self.columns.items()}
-        return Table(self.path, columns, self.lines[rows], self.ignored, self.blank, self.repeats[rows])
+        return Table(self.path, columns, self.lines[rows], self.ignored, self.blank, self.repeats[rows], self.written)
 
 
 class _Distinct(dict):
@@ -139,7 +140,8 @@ def read_csv(path: str | Path, required: Sequence[str], optional: Sequence[str] 
     columns = {name: _column(*both) for name, both in zip(places, zip(texts, codes, strict=True), strict=True)}
     ignored = [name.strip() for name in header if _plain(name) not in wanted]
     repeats = pd.Series(np.frombuffer(keys, np.int64)).duplicated().to_numpy()
-    return Table(path, columns, np.array(lines), ignored, blank, repeats)
+    written = {name: header[place] for name, place in places.items()}
+    return Table(path, columns, np.array(lines), ignored, blank, repeats, written)
 
 
 def _column(texts: _Distinct, codes: array) -> Any:
@@ -417,6 +419,13 @@ def some(items: Iterable[Any], most: int = 5) -> str:
     """The first few of many: 'a, b, c and 4 more'."""
     items = [str(item) for item in items]
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def line_numbers(lines: np.ndarray, most: int = 5) -> str:
+    """Ascending line numbers in words: 'line 3', 'line 3, 8', 'lines 3 to 14, 20'."""
+    runs = np.split(lines, np.flatnonzero(np.diff(lines) > 1) + 1)
+    words = some((f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs), most)
+    return f"line{'s' if ' to ' in words else ''} {words}"
 
 
 def duration(seconds: float) -> str:
