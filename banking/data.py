@@ -24,6 +24,7 @@ from banking.replay import BADLY, WELL, latency_check  # noqa: E402
 from banking.rows import OPTIONAL, REQUIRED  # noqa: E402
 from core.experiment.reporting.checks import cautions  # noqa: E402
 from core.experiment.reporting.csv_table import constants_path, counted, duration, write_new  # noqa: E402
+from core.experiment.reporting.windows import days_needed
 
 # --- the report -----------------------------------------------------------------------------------------------------
 
@@ -35,6 +36,7 @@ def data_report(log: Log) -> str:
     step = log.speed * k.step_ms / 1000
     length = k.episode_steps * step
     target, apart = 0.001 * k.latency_target_ms * log.speed, int((log.seconds[-1] - log.seconds[training]) / length)
+    needed = days_needed(length / 86400.0)
     lines = [
         f"Data report: {log.path}",
         f"  {counted(log.rows, 'row')}, {day[0]} to {day[3]}: {counted(K, 'transaction')} of "
@@ -46,8 +48,12 @@ def data_report(log: Log) -> str:
         f"{sum(k.arrival_rates):.2f} a step; the training days have {_mean_load(log):.2f} on average",
         f"  clock: 1 simulated ms is {duration(0.001 * log.speed)} of your log; a step is {duration(step)}, an episode "
         f"{k.episode_steps} steps or {duration(length)}; the latency target is {duration(target)}",
-        f"  The test days hold {counted(apart, 'episode')} without overlap: the intervals in the tables say how sure "
-        "the means over these test days are, not how other days would turn out.",
+        f"  The test days hold {counted(apart, 'episode')} without overlap"
+        + (
+            ": the intervals in the tables hold the luck of such days, not what a changed world brings."
+            if log.seconds[-1] - log.seconds[training] >= 86400.0 * needed
+            else f", too few for an interval: that takes {needed} test days of {4 * needed} in the file."
+        ),
         "  fitted on the training days:",
         *_router_lines(log, k),
         *_channel_lines(log, k),

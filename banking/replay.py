@@ -37,6 +37,7 @@ from core.experiment.reporting.csv_table import duration
 from core.experiment.tuning import TUNING_SEED
 
 TUNING = dict(generations=12, candidates=24, episodes=8)  # of each of four rules: half a minute in all
+DAY = 86400.0  # seconds
 CHECKED_EPISODES = 48  # of the simulated latency
 WELL, BADLY = 0.25, 0.5  # relative differences to the logged one, up to and from which
 
@@ -46,8 +47,8 @@ class Windows:
 
     Every transaction is as likely to open a window, so that busy hours come up as often as customers meet them.
     `drawn` notes what else belongs to each window: its hour of the day, its rows in the environment's order, where
-    channels were fitted the work (C,) in ms that waits at each of them when it opens, and in which stretch of the part,
-    as long as an episode, it opens.
+    channels were fitted the work (C,) in ms that waits at each of them when it opens, and the seconds from the part's
+    first transaction to its opening.
     """
 
     def __init__(self, log: Log, evaluation: bool, step_ms: float, steps: int):
@@ -61,7 +62,7 @@ class Windows:
                 f"{'test' if evaluation else 'training'} part; give fewer episode_steps"
             )
         self._last = _last_waits(log)
-        self.drawn: list[tuple[float, np.ndarray, list[float], int]] = []
+        self.drawn: list[tuple[float, np.ndarray, list[float], float]] = []
 
     def __call__(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         start = self._seconds[rng.integers(self._openings)]
@@ -75,8 +76,7 @@ class Windows:
         given = rows[np.lexsort((routers, when))]  # by step, then by router
         by_router = rows[np.lexsort((when, routers))]  # by router, then by step
         waiting = [self._waiting(start, *last) for last in self._last]
-        stretch = int((start - self._seconds[0]) // (self.steps * self.step))
-        self.drawn.append((start / 3600.0 % 24.0, by_router, waiting, stretch))
+        self.drawn.append((start / 3600.0 % 24.0, by_router, waiting, start - self._seconds[0]))
         return {"arrivals": arrivals, "amounts": self.log.amounts[given], "urgent": self.log.urgent[given]}
 
     def _waiting(self, start: float, seconds: np.ndarray, waits: np.ndarray) -> float:
@@ -126,7 +126,7 @@ class RecordedRouting(TransactionRoutingEnv):
     def reset(self, seed: int | Sequence[int] | None = None) -> np.ndarray:
         self.traffic_source.drawn.clear()
         super().reset(seed)
-        hours, self._rows, waiting, self._stretches = zip(*self.traffic_source.drawn, strict=True)
+        hours, self._rows, waiting, self._starts = zip(*self.traffic_source.drawn, strict=True)
         self.episodes.hours[:] = hours  # what was drawn at random gives way to what the log shows
         angle = 2.0 * np.pi * self.episodes.hours / 24.0
         self._observed[..., -2], self._observed[..., -1] = np.sin(angle)[:, None], np.cos(angle)[:, None]
@@ -144,9 +144,11 @@ class RecordedRouting(TransactionRoutingEnv):
     def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
         observations, rewards, dones, info = super().step(actions)
         info["details"] |= self._for_pictures
-        if "episode_metrics" in info:  # what shares a stretch of the log is one sample together
-            stretches = self._stretches
-            info["episode_metrics"]["window"] = np.array(stretches) if self.num_envs else float(stretches[0])
+        if "episode_metrics" in info:  # in days: episodes of the same ones are not independent (reporting/windows.py)
+            start = np.array(self._starts) / DAY
+            length = self.traffic_source.steps * self.traffic_source.step / DAY
+            window = {"window_start": start, "window_length": np.full(len(start), length)}
+            info["episode_metrics"] |= {name: v if self.num_envs else float(v[0]) for name, v in window.items()}
             info["episode_metrics"]["latency_log_s"] = 0.001 * self.log.speed * info["episode_metrics"]["latency_ms"]
         return observations, rewards, dones, info
 

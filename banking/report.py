@@ -27,7 +27,12 @@ DATA_COLUMNS = (  # of the table on the user's own log
     ("above the risk limit, % of time", "risk_violation_percent", "{:.2f}"),
     *COLUMNS[2:],
 )
-GAPS = (("latency_ms", "faster", "slower"), ("cost_per_transaction", "cheaper", "dearer"))
+GAPS = (
+    ("team_return", "worse team reward", "better team reward"),
+    ("latency_ms", "faster", "slower"),
+    ("cost_per_transaction", "cheaper", "dearer"),
+    ("risk_violation_percent", "over the risk limit {:.2f} % of the time, there {:.2f} %"),
+)
 RIVALS = (OWN, "as logged", "local index", "global index")
 SHARES: dict[str, str] = {}  # metric that is a share -> the one that it is a share of
 PLAIN_RULE = "size threshold"  # the closed gap counts from here

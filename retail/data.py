@@ -20,6 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
 from core.experiment.reporting.csv_table import constants_path, counted, write_new  # noqa: E402
+from core.experiment.reporting.windows import days_needed
 from retail.constants import RetailConstants  # noqa: E402
 from retail.records import PERIOD, Sales, blocks_by_default, load_sales  # noqa: E402
 
@@ -47,10 +48,14 @@ def data_report(sales: Sales) -> str:
         f"  test: {sales.day(training)} to {sales.day(last - 1)} ({counted(test, word)}); episodes are "
         f"consecutive {word}s",
     ]
-    apart = test // c["horizon"]
+    apart, needed = test // c["horizon"], days_needed(c["horizon"])
     lines += [
-        f"  The test part holds {counted(apart, 'episode')} without overlap: the intervals in the tables say how"
-        " sure the means over this test period are, not how another period would turn out."
+        f"  The test part holds {counted(apart, 'episode')} without overlap"
+        + (
+            ": the intervals in the tables hold the luck of such a period, not what a changed world brings."
+            if test >= needed
+            else f", too few for an interval: that takes {needed} {word}s of {4 * needed} in the file."
+        )
     ]
     lines += ["  fitted on the training part (units a " + word + "):", *_warehouse_lines(sales)]
     shown = ("supplier_capacity", "lane_limit", "average_weight", "lead_times", "stockout_cost", "holding_cost")

@@ -115,9 +115,10 @@ class RecordedWarehouses(MultiWarehouseEnv):
         observations, rewards, dones, info = super().step(actions)
         names = np.array(self.sales.warehouses)
         info["details"]["warehouse_names"] = np.broadcast_to(names, info["details"]["demand"].shape)
-        if "episode_metrics" in info:  # of the data: one sample of the future, however many episodes are cut out of it
-            window = np.array(self._windows.starts) // self.constants.horizon
-            info["episode_metrics"]["window"] = window if self.num_envs else float(window[0])
+        if "episode_metrics" in info:  # in periods: episodes that share some are not independent (reporting/windows.py)
+            start = np.array(self._windows.starts, float)
+            window = {"window_start": start, "window_length": np.full(len(start), float(self.constants.horizon))}
+            info["episode_metrics"] |= {name: v if self.num_envs else float(v[0]) for name, v in window.items()}
         return observations, rewards, dones, info
 
     def _draw_episodes(self, generators: list[np.random.Generator]) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from core.experiment.reporting import plotting, tables
+from core.experiment.reporting.comparison import comparison
 from core.experiment.reporting.tables import AFTER, BEFORE, Results, aligned, gap_lines, policy_table, summary_table
 from core.experiment.runs import folders as results
 from core.experiment.runs.folders import RunFolder, provenance, require_writable, write_text
+from core.experiment.tuning import half_width, student_t_quantile
 
 # --- folders ----------------------------------------------------------------------------------------------------------
 
@@ -117,11 +120,15 @@ def test_means_have_the_interval_of_their_episodes():
     assert found.interval(AFTER, "cost") == pytest.approx(1.966 * costs.std(ddof=1) / np.sqrt(400), rel=1e-3)
 
 
-def test_over_several_training_seeds_the_interval_is_that_of_the_seeds():
+def test_over_several_training_seeds_the_interval_holds_their_luck_and_that_of_the_episodes():
     found = example_results(seeds=3)
-    assert len(found.samples(AFTER, "cost")) == 3 and len(found.samples("rule", "cost")) == 400
-    assert found.interval(AFTER, "cost") == pytest.approx(4.3027 * 0.1 / np.sqrt(3), rel=1e-4)  # t, 2 degrees
-    assert found.interval(AFTER, "cost") == pytest.approx(found.gap(AFTER, "rule", "cost")[1] / 100 * 11, rel=0.05)
+    costs = found.evaluation[found.evaluation["policy"] == AFTER].groupby("episode")["cost"].mean()
+    episodes, seeds = costs.var(ddof=1) / 400, np.var([0.0, 0.1, 0.2], ddof=1) / 3
+    degrees = (episodes + seeds) ** 2 / (episodes**2 / 399 + seeds**2 / 2)
+    half = student_t_quantile(degrees) * np.sqrt(episodes + seeds)
+    assert found.interval(AFTER, "cost") == pytest.approx(half, rel=1e-3) and episodes > 0.5 * seeds
+    _, width = found.gap(AFTER, "rule", "cost")  # paired: what all policies meet in an episode is no luck of one
+    assert width / 100 * found.mean("rule", "cost") == pytest.approx(4.3027 * np.sqrt(seeds), rel=0.1)
 
 
 def test_a_gap_is_paired():
@@ -150,18 +157,65 @@ def test_a_share_is_that_of_all_and_its_interval_that_of_a_ratio():
     assert found.interval("x", "share") == pytest.approx(1.968 * spread, rel=0.1)
 
 
-def test_episodes_of_the_same_recorded_periods_are_one_sample_together():
-    random = np.random.default_rng(0)
-    window = np.repeat(np.arange(6), [50, 10, 80, 60, 40, 60])
-    cost = random.normal(0, 1, 6)[window] + random.normal(0, 0.1, 300)
-    rows = {"training_seed": np.nan, "episode": np.arange(300), "window": window}
-    table = pd.concat([pd.DataFrame({"policy": name, **rows, "cost": c}) for name, c in (("x", cost), ("y", cost + 9))])
-    found = Results("a", 0, {}, table, ())
-    assert found.mean("x", "cost") == pytest.approx(cost.mean()) and "window" not in found.metrics
-    assert len(found.samples("x", "cost")) == 6
-    draws = [np.concatenate([np.flatnonzero(window == w) for w in random.integers(6, size=6)]) for _ in range(4000)]
-    spread = np.std([cost[d].mean() for d in draws]) * np.sqrt(6 / 5)
-    assert found.interval("x", "cost") == pytest.approx(2.571 * spread, rel=0.15)  # t, 5 degrees
+def recorded_results(days: int, length: int = 30, seeds: int = 1, episodes: int = 400, rise: float = 1.0) -> Results:
+    """A team and a rule on windows of the same recorded days; the team costs `rise` times as much."""
+    rng = np.random.default_rng(days)
+    daily, starts = 10 + rng.standard_normal(days), rng.integers(days - length + 1, size=episodes)
+    cost = np.array([daily[s : s + length].sum() for s in starts])
+    rows = {"episode": np.arange(episodes), "window_start": starts.astype(float), "window_length": float(length)}
+    frames = [pd.DataFrame({"policy": "rule", "training_seed": np.nan, **rows, "cost": cost})]
+    for seed in range(seeds):
+        for name in (BEFORE, AFTER):
+            own = rise * cost + rng.normal(0, 1, episodes) + 10.0 * seed
+            frames.append(pd.DataFrame({"policy": name, "training_seed": seed, **rows, "cost": own}))
+    table = pd.concat(frames).assign(team_return=lambda t: -t["cost"])
+    return Results("maddpg", 50, dict.fromkeys(range(seeds)), table, ())
+
+
+COST = [("cost", "cheaper", "dearer")]
+
+
+def test_on_recorded_days_policies_are_compared_pair_by_pair():
+    found = recorded_results(182, rise=0.9)
+    percent, width = found.gap(AFTER, "rule", "cost")
+    assert percent == pytest.approx(10.0, abs=0.1) and 0 < width < 0.2 * found.interval("rule", "cost")
+    assert "window_start" not in found.metrics
+    samples = found.samples("rule", "cost")
+    assert samples.mean() == pytest.approx(found.mean("rule", "cost")) and 5 < len(samples) < 20
+    assert half_width(samples) == pytest.approx(found.interval("rule", "cost"))
+
+
+def test_the_luck_of_trainings_and_of_the_test_period_add_up_or_the_sentence_says_which_is_missing():
+    one, three = recorded_results(182), recorded_results(182, seeds=3)
+    assert three.interval(AFTER, "cost") > 10 / np.sqrt(3) > one.interval(AFTER, "cost")
+    assert three.interval(AFTER, "cost") > one.interval(AFTER, "cost")
+    said = [comparison(found, [("cost", "cost", "{:.1f}")], COST, ["rule"], "of your data") for found in (one, three)]
+    assert "the luck of training is not in it; train.py --seeds 0 1 2 puts it in" in said[0]
+    assert "luck of the test period and, of trained teams, that of 3 trainings" in said[1]
+
+
+def test_a_test_part_that_is_too_short_has_a_sentence_and_no_interval():
+    found = recorded_results(30, rise=1.72)
+    said = comparison(found, [("cost", "cost", "{:.1f}")], COST, ["rule"], "of your data")
+    assert "±" not in policy_table(found, [("cost", "cost", "{:.1f}")]) and "nan" not in said
+    assert "episodes cover 30 days with episodes of 30, too few" in said
+    assert "a test part of 49 days, the newest quarter of a file of 196" in said
+    assert "72.0 % dearer than rule" in said
+    assert recorded_results(48).no_interval and not recorded_results(60).no_interval
+    assert "give --eval-episodes 100" in recorded_results(182, episodes=4).no_interval
+
+
+def test_dearer_is_said_as_plainly_as_cheaper():
+    found = recorded_results(60, rise=1.72)
+    assert re.fullmatch(r"7[12]\.\d % ± \d\.\d dearer than rule, the best rule", gap_lines(found, ["rule"], COST)[1])
+
+
+def test_a_share_stands_beside_the_rivals_and_no_percentage_of_it_is_made():
+    found = example_results()
+    found.evaluation["risk"] = np.where(found.evaluation["policy"] == AFTER, 0.04, 0.07)
+    gaps = [*COST, ("risk", "over the risk limit {:.2f} % of the time, there {:.2f} %")]
+    line = gap_lines(found, ["rule"], gaps)[1]
+    assert line.endswith("than rule, the best rule; over the risk limit 0.04 % of the time, there 0.07 %")
 
 
 def test_the_closed_gap_counts_from_the_plain_rule_to_the_bound(tmp_path):
@@ -183,13 +237,13 @@ def test_the_closed_gap_counts_from_the_plain_rule_to_the_bound(tmp_path):
     assert "gap closed, %" in text[0] and text[-1].split()[-1] == gap.closed(found.mean(AFTER, "cost")) != "0"
 
 
-def test_gap_lines_claim_nothing_within_the_interval():
+def test_gap_lines_name_luck_where_the_interval_holds_zero():
     found = example_results()
     noisy = found.evaluation["policy"] == "rule"
     found.evaluation.loc[noisy, "cost"] += np.random.default_rng(1).normal(-1, 5, noisy.sum())
-    before, rule = gap_lines(found, ["rule", "absent"], [("cost", "cheaper", "dearer")])
-    assert before.startswith("50.0 %") and "cheaper than before training" in before
-    assert "not clearly" in rule and rule.endswith("than rule, the best rule")
+    before, rule = gap_lines(found, ["rule", "absent"], COST)
+    assert before.startswith("50.0 %") and before.endswith("cheaper than before training")
+    assert "(may be luck)" in rule and rule.endswith("than rule, the best rule")
 
 
 def test_the_summary_has_a_row_a_policy_and_an_interval_a_metric():

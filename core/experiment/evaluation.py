@@ -141,7 +141,7 @@ def interval(samples: Any, confidence: float = 0.95) -> Interval:
     samples = np.asarray(samples, float)
     samples = samples[~np.isnan(samples)]
     mean = float(samples.mean()) if samples.size else float("nan")
-    return Interval(mean, half_width(samples, confidence), int(samples.size))
+    return Interval(mean, half_width(samples, confidence=confidence), int(samples.size))
 
 
 def summarize(table: Any, over: str | None = None, confidence: float = 0.95):

@@ -76,10 +76,23 @@ def student_t_quantile(degrees: float, probability: float = 0.975) -> float:
     return float(np.sqrt(degrees) * np.tan(np.interp(2.0 * probability - 1.0, area / area[-1], angle)))
 
 
-def half_width(samples: Any, confidence: float = 0.95) -> float:
-    """Half the width of the t interval of the mean of independent samples; NaN for fewer than two."""
-    samples = np.asarray(samples, float)
-    if samples.size < 2:
+def half_width(*sources: Any, confidence: float = 0.95) -> float:
+    """Half the width of the t interval of a mean; NaN where a source of its error has fewer than two samples.
+
+    sources: independent samples of the mean, (samples,); or several, one for each of the errors that add up in it,
+    with the degrees of freedom of Satterthwaite (1946).
+    """
+    sources = [np.asarray(samples, float) for samples in sources]
+    if min(samples.size for samples in sources) < 2:
         return float("nan")
-    quantile = student_t_quantile(samples.size - 1, 0.5 + confidence / 2)
-    return float(quantile * samples.std(ddof=1) / np.sqrt(samples.size))
+    variances = np.array([samples.var(ddof=1) / samples.size for samples in sources])
+    total = variances.sum()
+    if total == 0.0:
+        return 0.0
+    degrees = total**2 / np.sum(variances**2 / [samples.size - 1 for samples in sources])
+    return float(student_t_quantile(round(degrees, 1), 0.5 + confidence / 2) * np.sqrt(total))
+
+
+def plus_minus(number: str, mean: float, half: float, unit: str = "") -> str:
+    """'39.0 ± 0.6', or the mean alone where there is no interval. A sign in the format is the mean's."""
+    return number.format(mean) + unit + ("" if np.isnan(half) else f" ± {number.replace('{:+', '{:').format(half)}")

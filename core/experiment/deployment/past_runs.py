@@ -17,7 +17,7 @@ from core.experiment.deployment.saved_teams import ROOT, problem_module, trained
 from core.experiment.reporting.tables import BEFORE, KEYS, KNOWN, TRAINED, Results, aligned
 from core.experiment.runs.command import UsageError
 from core.experiment.runs.folders import RunFolder, require_writable
-from core.experiment.tuning import student_t_quantile
+from core.experiment.tuning import plus_minus, student_t_quantile
 
 NO_SETTING = ("command", "started", "platform", "device", "threads", "save_every", "eval_every")  # change no result
 WORLD = ("difficulty", "validation", "world_sha256")  # what the unseen episodes hang on
@@ -67,7 +67,7 @@ def _outcome(path: Path, metric: str, number: str) -> list[str]:
         table = pd.read_csv(path / "summary.csv").set_index("policy")
         before = number.format(table.loc[BEFORE, metric])
         team = table.loc[[policy for policy in TRAINED if policy in table.index], "team_return"].idxmax()
-        after = f"{number.format(table.loc[team, metric])} ± {number.format(table.loc[team, f'{metric}_ci95'])}"
+        after = plus_minus(number, table.loc[team, metric], table.loc[team, f"{metric}_ci95"])
         rule = table.drop(index=[BEFORE, *TRAINED], errors="ignore")["team_return"].idxmax()
         return [before, after, number.format(table.loc[rule, metric])]
     except OSError:
@@ -172,7 +172,7 @@ def _paired(report: ModuleType, found: tuple[Results, Results]) -> tuple[list[st
     rows = [["", *(name + _form(one) for name, one in zip("AB", found, strict=True)), "B - A"]]
     for header, metric, number in report.COLUMNS:
         (mean, half), signed = _change(both, metric), number.replace("{:", "{:+")
-        change = f"{signed.format(mean)} ± {number.format(half)}" + (" *" if abs(mean) > half else "  ")
+        change = plus_minus(signed, mean, half) + (" *" if abs(mean) > half else "  ")
         rows.append([header, *(number.format(both.mean(name, metric)) for name in "AB"), change])
     headline = f"{rows[1][0]}: {rows[1][1]} in A, {rows[1][2]} in B; B - A {rows[1][3].rstrip(' *')}, paired"
     counts = [len(both.by_seed(name, "team_return")) for name in "AB"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.experiment.reporting.tables import AFTER, BEFORE, KNOWN, Gap, Results, gap_lines, policy_table
+from core.experiment.reporting.tables import KNOWN, Gap, Results, gap_lines, policy_table
 
 
 def comparison(
     results: Results,
     columns: Sequence[tuple[str, str, str]],
-    gaps: Sequence[tuple[str, str, str]],
+    gaps: Sequence[tuple[str, ...]],
     rivals: Sequence[str],
     judged_on: str,
     gap: Gap | None = None,
@@ -20,19 +20,15 @@ def comparison(
 
     Args:
         columns: (header, metric, number format) of the table.
-        gaps: (metric, word, opposite): "12 % cheaper", "3 % dearer".
+        gaps: as `gap_lines` takes them.
         rivals: the classical rules that the trained team is compared with in such words, beside the best one.
         judged_on: which episodes, in words.
         gap: from the plain rule to the bound, where one is known for these episodes.
         caution: what must be read before every result; "" for nothing.
     """
-    seeds = len(results.histories)
-    over = f"over {seeds} training seeds" if seeds > 1 else "over the episodes"
-    over += ". They hold for this test period, not for others" if judged_on.endswith("your data") else ""
     lines = [f"\nCAUTION: {caution}"] if caution else []
     lines += [
-        f"\n{results.evaluated} unseen episodes ({judged_on}): mean ± half the 95 % interval; "
-        f"of {BEFORE.upper()} and {AFTER.upper()} {over}\n",
+        f"\n{results.evaluated} unseen episodes ({judged_on}), mean ± half the 95 % interval. {results.luck}\n",
         policy_table(results, columns, gap) + "\n",
     ]
     if gap is not None:

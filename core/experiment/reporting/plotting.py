@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from core.experiment.tuning import plus_minus
+
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#000000",
     "#E69F00",
@@ -137,7 +139,7 @@ def stacked_bars(
             start = start + np.asarray(values, dtype=float)
         errors = _whiskers(axes, start, rows, [half for _, half in differences], team)
         for row, total, error, (mean, half) in zip(rows, start, errors, differences, strict=True):
-            text = f"  {total:.1f}" if row == rows[team] else f"  {total:.1f}  ({mean:+.1f} ± {half:.1f})"
+            text = f"  {total:.1f}" if row == rows[team] else f"  {total:.1f}  ({plus_minus('{:+.1f}', mean, half)})"
             axes.text(total + error, row, text, va="center")
         _name_rows(axes, rows, labels, own)
         axes.set_xlim(0, float(np.max(start + errors)) * 1.3)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.experiment.reporting.tables import BEFORE, TRAINED, Results, gap_lines
+from core.experiment.tuning import plus_minus
 
 MOST = 2_000_000  # bytes; a picture that would go beyond is left out
 PICTURES = {  # file of the run's folder -> what it shows
@@ -41,7 +42,7 @@ def page(
     title: str,
     results: Results,
     columns: Sequence[tuple[str, str, str]],
-    gaps: Sequence[tuple[str, str, str]],
+    gaps: Sequence[tuple[str, ...]],
     rivals: Sequence[str],
     stepper: Stepper,
     config: Mapping[str, Any],
@@ -85,10 +86,9 @@ def _setting(results: Results, judged_on: str) -> str:
     seeds = len(results.histories)
     trained = f"{results.algorithm.upper()} trained on {results.episodes} episodes"
     trained += f", {seeds} times with different seeds" if seeds > 1 else ""
-    over = "over the trainings" if seeds > 1 else "over the episodes; another training would differ by more"
     return (
         f"{trained}. All policies were judged on the same {results.evaluated} unseen episodes ({judged_on}). After ± "
-        f"is half the 95 % interval, {over}."
+        f"is half the 95 % interval. {results.luck}"
     )
 
 
@@ -102,7 +102,7 @@ def _table(results: Results, columns: Sequence[tuple[str, str, str]], team: str)
             text = number.format(results.mean(policy, metric))
             if policy != team:
                 mean, half = results.difference(team, policy, metric)
-                text += f"<br><small>{number.replace('{:', '{:+').format(mean)} ± {number.format(half)}</small>"
+                text += f"<br><small>{plus_minus(number.replace('{:', '{:+'), mean, half)}</small>"
             cells.append(f"<td>{text}</td>")
         own = ' class="own"' if policy in (BEFORE, *TRAINED) else ""
         lines.append(f"<tr{own}>{''.join(cells)}</tr>")

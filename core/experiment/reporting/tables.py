@@ -1,11 +1,13 @@
 """What evaluations say: means with intervals, paired comparisons, and a table for the terminal.
 
 The evaluation table has a row per policy, training seed and episode. Every policy met the same episodes, so two are
-compared pair by pair: the differences vary far less than the costs do.
+compared pair by pair: the differences vary far less than the costs do. An interval holds the luck of the episodes and,
+over several trainings, theirs too.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from core.experiment.evaluation import half_width
+from core.experiment.reporting.windows import days_needed, independent
+from core.experiment.tuning import half_width, plus_minus
 
 BEFORE, AFTER = "before training", "after training"
 KNOWN = "after training, known consequences"  # the same algorithm, but told what each action did; in training alone
 TRAINED = (AFTER, KNOWN)
 OWN = "your rule"  # of --rule
 KEYS = ("policy", "training_seed", "episode", "seed")
-WINDOW = "window"  # of recorded data: episodes with the same number share periods, those with another hardly do
+START, LENGTH = "window_start", "window_length"  # of an episode cut out of recorded data, in periods of the test part
 BOUND = "clairvoyant bound"
 CURVE_EPISODES = 100  # of each evaluation on the way, the first of the unseen ones: enough for a point of the curve
 
@@ -38,6 +41,7 @@ class Results:
     known: Mapping[int, Any] = field(default_factory=dict)  # as histories, of the trainings with known consequences
     rule: str = ""  # whose decisions stand beside the team's
     rule_steps: Sequence[Mapping[str, Any]] = ()  # the same episode by that rule
+    period: str = "day"  # of recorded data
 
     @property
     def evaluated(self) -> int:
@@ -54,11 +58,47 @@ class Results:
 
     @property
     def metrics(self) -> list[str]:
-        return [column for column in self.evaluation.columns if column not in (*KEYS, WINDOW)]
+        return [column for column in self.evaluation.columns if column not in (*KEYS, START, LENGTH)]
+
+    @functools.cached_property
+    def _independent(self) -> np.ndarray | None:
+        """Weights that make independent samples of overlapping windows; None where there are too few."""
+        episodes = self.evaluation.groupby("episode")[[START, LENGTH]].first()
+        return independent(episodes[START].to_numpy(float), float(episodes[LENGTH].iloc[0]))
+
+    @property
+    def no_interval(self) -> str:
+        """Why no interval can be given, and what would give one; "" where there are intervals."""
+        if START not in self.evaluation:
+            found = "One episode has no interval: give --eval-episodes 2 or more, best 100."
+            return found if self.evaluated < 2 else ""
+        if self._independent is not None:
+            return ""
+        start, length = self.evaluation[START], float(self.evaluation[LENGTH].iloc[0])
+        there, needed = float(np.ptp(start)) + length, days_needed(length)
+        few = f"{there:.3g} {self.period}s with episodes of {length:.3g}"
+        if there >= needed:
+            return f"No interval: too few episodes over {few}; give --eval-episodes 100 or more."
+        return (
+            f"No interval: episodes cover {few}, too few to tell luck from merit. "
+            f"It takes a test part of {needed} {self.period}s, the newest quarter of a file of {4 * needed}."
+        )
+
+    @property
+    def luck(self) -> str:
+        """Which luck the intervals hold, that of the episodes and that of the trainings, and which they lack."""
+        seeds, what = len(self.histories), "the test period" if START in self.evaluation else "the episodes"
+        one = "the luck of training is not in it; train.py --seeds 0 1 2 puts it in."
+        if self.no_interval:
+            return self.no_interval + (f" Of the one training: {one}" if seeds == 1 else "")
+        if seeds > 1:
+            return f"The interval holds the luck of {what} and, of trained teams, that of {seeds} trainings."
+        return f"The interval holds the luck of {what}. Of the one training: {one}"
 
     def samples(self, policy: str, metric: str) -> np.ndarray:
         """Independent samples around the metric's mean: its episodes, or the means of training seeds when there are
-        several. Episodes that share recorded periods (the same "window") are one sample together."""
+        several. Windows of recorded data become as many samples as they are worth: one, where they allow no interval.
+        """
         parts = self.by_seed(policy, metric)
         if len(parts) > 1:
             return np.array([values.mean() for values in parts.values()])
@@ -83,25 +123,30 @@ class Results:
         return found
 
     def _together(self, values: np.ndarray) -> np.ndarray:
-        if WINDOW not in self.evaluation:
+        if START not in self.evaluation:
             return values
-        windows = self.evaluation.groupby("episode")[WINDOW].first().to_numpy()
-        _, own = np.unique(windows, return_inverse=True)
-        count, mean = own.max() + 1, values.mean()
-        return mean + np.bincount(own, values - mean) * count / len(values)  # (windows,), with the mean of all episodes
+        return values.mean(keepdims=True) if self._independent is None else self._independent @ values
+
+    def _half_width(self, seeds: Sequence[np.ndarray]) -> float:
+        """Half the 95 % interval of the mean of the values (episodes,) of each training; NaN where there is none.
+
+        The trainings share the luck of the episodes, and each has its own: two errors that add up.
+        """
+        sources = [self._together(np.mean(seeds, axis=0))]
+        return half_width(*sources, *([np.array([v.mean() for v in seeds])] if len(seeds) > 1 else []))
 
     def mean(self, policy: str, metric: str) -> float:
-        return float(self.samples(policy, metric).mean())
+        return float(np.mean([values.mean() for values in self.by_seed(policy, metric).values()]))
 
     def interval(self, policy: str, metric: str) -> float:
-        """Half the width of the 95 % interval of the mean."""
-        return half_width(self.samples(policy, metric))
+        """Half the width of the 95 % interval of the mean; NaN where there is none (see `no_interval`)."""
+        return self._half_width(list(self.by_seed(policy, metric).values()))
 
     def gap(self, policy: str, rival: str, metric: str) -> tuple[float, float]:
         """How much lower `policy` is than `rival`, % of the rival's mean, and half its 95 % interval. Paired.
 
-        Over several training seeds the pairs are the seeds, each seed's mean against the rival on the same episodes.
-        The rival's mean is uncertain too: the interval is that of a ratio of two means.
+        Over several training seeds, each seed's values against the rival's on the same episodes. The rival's mean is
+        uncertain too: the interval is that of a ratio of two means.
         """
         own, others = self.by_seed(policy, metric), self.by_seed(rival, metric)
         one = next(iter(others.values()))  # of a rule, which has no seed
@@ -109,16 +154,14 @@ class Results:
         mine, reference = (float(np.mean([pair[k].mean() for pair in pairs])) for k in (0, 1))
         reference = reference if abs(reference) > 1e-12 else 1e-12
         errors = [(theirs * mine / reference - values) / abs(reference) for values, theirs in pairs]
-        errors = np.array([error.mean() for error in errors]) if len(errors) > 1 else self._together(errors[0])
-        return 100.0 * (reference - mine) / abs(reference), 100.0 * half_width(errors)
+        return 100.0 * (reference - mine) / abs(reference), 100.0 * self._half_width(errors)
 
     def difference(self, policy: str, rival: str, metric: str) -> tuple[float, float]:
         """By how much `rival` is above `policy`, and half the 95 % interval. Paired, as in `gap`."""
         own, others = self.by_seed(policy, metric), self.by_seed(rival, metric)
         one = next(iter(others.values()))
         changes = [others.get(seed, one) - values for seed, values in own.items()]
-        changes = np.array([c.mean() for c in changes]) if len(changes) > 1 else self._together(changes[0])
-        return float(changes.mean()), half_width(changes)
+        return float(np.mean([change.mean() for change in changes])), self._half_width(changes)
 
     def on_the_way(self) -> Results:
         """The same, of the episodes alone that the team was evaluated on while it trained."""
@@ -158,8 +201,7 @@ def summary_table(results: Results):
         own = results.evaluation[results.evaluation["policy"] == policy]
         row = {"policy": policy, "training_seeds": max(1, own["training_seed"].nunique()), "episodes": len(own)}
         for metric in results.metrics:
-            samples = results.samples(policy, metric)
-            row[metric], row[f"{metric}_ci95"] = samples.mean(), half_width(samples)
+            row[metric], row[f"{metric}_ci95"] = results.mean(policy, metric), results.interval(policy, metric)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -171,7 +213,7 @@ def policy_table(results: Results, columns: Sequence[tuple[str, str, str]], gap:
     for policy in order:
         mark = "> " if policy in (BEFORE, *TRAINED) else "  "
         cells = [
-            f"{number.format(results.mean(policy, metric))} ± {number.format(results.interval(policy, metric))}"
+            plus_minus(number, results.mean(policy, metric), results.interval(policy, metric))
             for _, metric, number in columns
         ]
         cells += [gap.closed(results.mean(policy, gap.metric))] if gap else []
@@ -226,22 +268,30 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
 
 
-def gap_lines(
-    results: Results, rivals: Sequence[str], gaps: Sequence[tuple[str, str, str]], policy: str = AFTER
-) -> list[str]:
-    """Sentences such as "46.1 % ± 2.0 cheaper than before training". No claim where the interval includes zero.
+def gap_words(results: Results, policy: str, rival: str, metric: str, lower: str, higher: str) -> str:
+    """'46.1 % ± 2.0 cheaper', and where the interval holds zero '3.0 % ± 8.0 dearer (may be luck)'."""
+    percent, width = results.gap(policy, rival, metric)
+    if round(percent, 1) == 0.0 and not width > 0.05:
+        return f"no {lower}"
+    luck = " (may be luck)" if abs(percent) <= width else ""
+    return f"{plus_minus('{:.1f}', abs(percent), width, ' %')} {lower if percent > 0 else higher}{luck}"
 
-    Against the policy before the training, the rivals, and whichever classical rule is best.
+
+def gap_lines(
+    results: Results, rivals: Sequence[str], gaps: Sequence[tuple[str, ...]], policy: str = AFTER
+) -> list[str]:
+    """Sentences such as "46.1 % ± 2.0 cheaper than before training".
+
+    Against the policy before the training, the rivals, and whichever classical rule is best. gaps: (metric, word where
+    the policy has less of it, word where it has more); or (metric, sentence with its mean and the rival's in braces),
+    of one in % already, of which no percentage is made.
     """
     lines = []
     best = max(results.baselines, key=lambda rule: results.mean(rule, "team_return"), default=BEFORE)
     for rival in dict.fromkeys([BEFORE, *(rival for rival in rivals if rival in results.policies), best]):
-        words = []
-        for metric, better, worse in gaps:
-            percent, width = results.gap(policy, rival, metric)
-            if not abs(percent) > width:
-                words.append(f"not clearly {better} ({percent:+.1f} % ± {width:.1f})")
-            else:
-                words.append(f"{abs(percent):.1f} % ± {width:.1f} {better if percent > 0 else worse}")
-        lines.append(f"{', '.join(words)} than {rival}" + (", the best rule" if rival == best else ""))
+        words = [gap_words(results, policy, rival, *gap) for gap in gaps if len(gap) == 3]
+        line = f"{', '.join(words)} than {rival}" + (", the best rule" if rival == best else "")
+        levels = [gap for gap in gaps if len(gap) == 2]
+        line += "".join(f"; {text.format(*(results.mean(p, m) for p in (policy, rival)))}" for m, text in levels)
+        lines.append(line)
     return lines

@@ -246,10 +246,10 @@ class Run:
         from core.experiment.reporting.tables import Results
 
         evaluation = pd.concat(self._tables, ignore_index=True)
-        options = self.options
+        options, period = self.options, "week" if self.unseen.world().get("days") == 7 else "day"
         histories, known = self._histories[False], self._histories[True]
         found = Results(options.algo, options.episodes, histories, evaluation, (), weights, known, *self._beside)
-        return dataclasses.replace(found, steps=self._recorded[found.trained[0]])
+        return dataclasses.replace(found, steps=self._recorded[found.trained[0]], period=period)
 
     def write(self, name: str, text: str) -> None:
         """A text file in the run's folder."""
