@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from core.base_agent import AgentTeam, BaseAgent, as_team
 from core.experiment.env_check import check_env
 from core.experiment.episodes import Episodes
+from core.experiment.history import History, Row, Seen
 from core.experiment.runs import distributed as ranks
 from core.experiment.runs.checkpoint import refuse_other_team, save_checkpoint
 from core.experiment.vector_env import as_stacked
@@ -33,8 +33,6 @@ RESERVED = range(800, 1000)  # blocks of the seeds for tuning (900_000_000 + k) 
 BLOCKS = (2**31 // BLOCK - 1) - len(RESERVED)  # that fit below 2**31, which every simulator takes as a seed
 LAST_SAVE_WAITS = (1, 5, 20, 30, None)  # seconds between tries; then the failure is told
 SAVE_SECONDS = 300.0  # a long training loses no more than this
-COUNTS = ("episode", "round", "env_steps", "length")  # whole-number columns of the history
-Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,6 @@ class Progress:
     episodes: int  # trained so far
     total: int  # to be trained in all
     rounds: int  # done so far
-    rows: Sequence[Row]  # the history so far, a dictionary an episode
 
     @property
     def fraction(self) -> float:
@@ -104,70 +101,42 @@ def train(
     check_env(env, agents)
     stacked = as_stacked(env)
     ranks.require_multiple(episodes, stacked.num_envs)
-    rows, seen = _begin(agents, stacked, seed, resume, episodes)
-    started = time.perf_counter() - (rows[-1]["seconds"] if rows else 0.0)
+    history, seen = _begin(agents, stacked, seed, resume, episodes)
+    started = time.perf_counter() - (history.last("seconds") if history else 0.0)
     saved = time.perf_counter()
 
     def tell() -> None:
         if on_round is not None:
-            on_round(Progress(len(rows), episodes, int(rows[-1]["round"]) + 1 if rows else 0, rows))
+            on_round(Progress(len(history), episodes, int(history.last("round")) + 1 if history else 0))
 
-    with _Bar(episodes, len(rows), progress) as bar:
-        while len(rows) < episodes:
-            done = len(rows)
+    with _Bar(episodes, len(history), progress) as bar:
+        while len(history) < episodes:
+            done = len(history)
             agents.set_progress(done / episodes)
             tell()
-            fresh = _play_round(stacked, agents, seed, rows, episodes, seen)
+            fresh = _play_round(stacked, agents, seed, history, episodes, seen)
             for row in fresh:
                 row["seconds"] = time.perf_counter() - started
             if evaluation is not None and ranks.is_main() and _due(evaluate_every, done, done + len(fresh), episodes):
                 table = evaluation().select_dtypes("number").drop(columns=["episode", "seed"], errors="ignore")
                 fresh[-1].update({f"evaluation_{name}": float(value) for name, value in table.mean().items()})
-            rows += fresh
+            history.extend(fresh)
             bar.advance(fresh)
             stopping = ranks.any_rank(stop is not None and stop())
-            last = stopping or len(rows) >= episodes
+            last = stopping or len(history) >= episodes
             late = save_every > 0 and ranks.any_rank(time.perf_counter() - saved > SAVE_SECONDS)
-            if run is not None and (last or late or _due(save_every, done, len(rows), episodes)):
-                _save(run, agents, stacked, seed, rows, episodes, last, seen)
+            if run is not None and (last or late or _due(save_every, done, len(history), episodes)):
+                _save(run, agents, stacked, seed, history, episodes, last, seen)
                 saved = time.perf_counter()
             if stopping:
                 break
     tell()
-    return to_table(rows)
+    return history.to_table()
 
 
-class Seen:
-    """What the observations of a training were like, number by number: its run is opened with it, to say where a team
-    is asked about what it never saw. Of several processes, what the first one saw."""
-
-    def __init__(self, agents: int, size: int):
-        self.low, self.high = np.full((agents, size), np.inf), np.full((agents, size), -np.inf)
-        self.sum, self.count = np.zeros((agents, size)), 0
-
-    def add(self, observations: np.ndarray) -> None:
-        """Take in (E, N, O)."""
-        np.minimum(self.low, observations.min(axis=0), out=self.low)
-        np.maximum(self.high, observations.max(axis=0), out=self.high)
-        self.sum += observations.sum(axis=0)
-        self.count += len(observations)
-
-    def state(self) -> dict[str, Any]:
-        """As a checkpoint holds it: the smallest, the sum and the largest, (N, O) each, and of how many."""
-        return {name: torch.from_numpy(getattr(self, name).copy()) for name in ("low", "sum", "high")} | {
-            "count": self.count
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        for name in ("low", "sum", "high"):
-            getattr(self, name)[:] = state[name].numpy()
-        self.count = int(state["count"])
-
-
-def _play_round(env: Any, agents: AgentTeam, seed: int, rows: list[Row], episodes: int, seen: Seen) -> list[Row]:
+def _play_round(env: Any, agents: AgentTeam, seed: int, history: History, episodes: int, seen: Seen) -> list[Row]:
     """Act, step, observe, until all E episodes are over -> a row an episode, those of the other processes included."""
-    first = len(rows)
+    first = len(history)
     own = first + ranks.rank() * env.num_envs  # this process's first episode
     count = min(env.num_envs, episodes - own)
     losses: list[dict[str, float]] = []
@@ -193,11 +162,11 @@ def _play_round(env: Any, agents: AgentTeam, seed: int, rows: list[Row], episode
         both = means.keys() & now.metrics[e].keys()
         if both:
             raise ValueError(f"info['episode_metrics']: {sorted(both)} name losses of the agents too; rename them")
-        row = {"episode": own + e, "round": rows[-1]["round"] + 1 if rows else 0, "env_steps": 0}
+        row = {"episode": own + e, "round": history.last("round") + 1 if history else 0, "env_steps": 0}
         row |= {"team_return": float(now.returns[e]), "length": int(now.lengths[e])}
         fresh.append(row | {name: v for name, v in (now.metrics[e] | means).items() if name not in row})
     fresh = [row for part in ranks.gather(fresh) for row in part]
-    steps = rows[-1]["env_steps"] if rows else 0
+    steps = history.last("env_steps")
     for row in fresh:
         steps += row["length"]
         row["env_steps"] = steps
@@ -223,18 +192,9 @@ def shared_seeds(seeds: Sequence[int], size: int) -> list[int]:
     return [seeds[k - k % size] for k in range(len(seeds))]
 
 
-def to_table(rows: Sequence[Row]):
-    """The history as a pandas.DataFrame; `seconds`, the one column that differs from run to run, comes last."""
-    import pandas as pd
-
-    table = pd.DataFrame(rows, columns=_names(rows))
-    return table.astype({name: "int64" for name in COUNTS})
-
-
 def _names(rows: Sequence[dict[str, float]]) -> list[str]:
-    """All keys in the order of their first appearance, `seconds` last."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return sorted(names, key="seconds".__eq__)
+    """All keys in the order of their first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 # --- beginning, saving, checking --------------------------------------------------------------------------------------
@@ -242,23 +202,22 @@ def _names(rows: Sequence[dict[str, float]]) -> list[str]:
 
 def _begin(
     agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any] | None, episodes: int
-) -> tuple[list[Row], Seen]:
+) -> tuple[History, Seen]:
     """Make the team ready: new, or as it was when `resume` was saved. Returns the history and what was seen so far."""
     agents.begin_rollouts(env.num_envs)
-    rows: list[Row] = []
-    seen = Seen(env.num_agents, env.observation_space_size)
+    history, seen = History(), Seen(env.num_agents, env.observation_space_size)
     if resume is None:
         agents.seed(episode_seeds(seed, ranks.rank(), 1)[0])
     else:
         with refusing_other_shapes("the checkpoint"):
-            rows = _continued(agents, env, seed, resume)
+            history = _continued(agents, env, seed, resume)
             seen.load_state(resume["seen"])
-            _mention_schedules(agents, len(rows), resume.get("total", episodes), episodes)
+            _mention_schedules(agents, len(history), resume.get("total", episodes), episodes)
     ranks.share_learning(agents)
-    return rows, seen
+    return history, seen
 
 
-def _continued(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any]) -> list[Row]:
+def _continued(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any]) -> History:
     """Take the state of `resume`, which must be of this training -> the history so far."""
     expected = _settings(env, seed)
     if not isinstance(resume, dict) or not {"settings", "agents", "history"} <= resume.keys():
@@ -276,10 +235,7 @@ def _continued(agents: AgentTeam, env: Any, seed: int, resume: dict[str, Any]) -
     state = resume["agents"][ranks.rank()]
     refuse_other_team(state, agents)
     agents.load_state_dict(state)
-    columns, values = resume["history"]["columns"], resume["history"]["values"].tolist()
-    rows = [dict(zip(columns, row, strict=True)) for row in values]
-    to_table(rows)  # refuses counts that are none
-    return rows
+    return History.from_state(resume["history"])
 
 
 def _mention_schedules(agents: AgentTeam, done: int, before: int, now: int) -> None:
@@ -302,7 +258,7 @@ def _settings(env: Any, seed: int) -> dict[str, Any]:
 
 
 def _save(
-    run: Any, agents: AgentTeam, env: Any, seed: int, rows: list[Row], episodes: int, last: bool, seen: Seen
+    run: Any, agents: AgentTeam, env: Any, seed: int, history: History, episodes: int, last: bool, seen: Seen
 ) -> None:
     """Write the checkpoint and the history; in a distributed training only the first process writes.
 
@@ -313,18 +269,15 @@ def _save(
     states = ranks.gather(state)
     if not ranks.is_main():
         return
-    columns = _names(rows)
-    values = torch.tensor([[row.get(name, math.nan) for name in columns] for row in rows], dtype=torch.float64)
-    history = {"columns": columns, "values": values}
-    checkpoint = {"settings": _settings(env, seed), "agents": states, "history": history}
+    checkpoint = {"settings": _settings(env, seed), "agents": states, "history": history.state()}
     checkpoint |= {"total": episodes, "seen": seen.state()}
     for wait in LAST_SAVE_WAITS if last else [None]:
         try:
             save_checkpoint(run.checkpoint, checkpoint)
-            run.write_progress(to_table(rows))
+            run.write_progress(history.to_table())
             return
         except OSError as error:
-            what = f"not saved after episode {len(rows)} ({error})"
+            what = f"not saved after episode {len(history)} ({error})"
             if not last:
                 warnings.warn(f"{what}; the training goes on", stacklevel=3)
             elif wait is None:

@@ -45,6 +45,7 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._lock: Any = None  # the open file, while this process works on the run
+        self._progress: tuple[list[str], int, int] = ([], 0, 0)  # columns, rows and bytes of progress.csv as written
 
     @classmethod
     def create(cls, results: str | Path, algorithm: str, seed: int | str, config: Mapping[str, Any]) -> RunFolder:
@@ -141,14 +142,24 @@ class RunFolder:
 
     def write_table(self, name: str, table) -> None:
         """Write a pandas table as `<name>.csv`. Names that a spreadsheet would run as a formula get a ' in front."""
-        harmless = table.rename(columns=_no_formula)
-        for column in harmless.select_dtypes(["object", "string"]):
-            harmless[column] = harmless[column].map(_no_formula)
-        write_text(self.path / f"{name}.csv", harmless.to_csv(index=False, lineterminator="\n"))
+        write_text(self.path / f"{name}.csv", _as_csv(table))
 
     def write_progress(self, history) -> None:
-        """Replace progress.csv by the whole history, a row per training episode."""
-        self.write_table("progress", history)
+        """Make progress.csv the whole history, a row per training episode; only what is new is formatted."""
+        path, (columns, rows, size) = self.path / "progress.csv", self._progress
+        if columns == list(history.columns) and path.is_file() and path.stat().st_size == size:
+            content = path.read_bytes() + _as_csv(history.iloc[rows:], header=False).encode()
+        else:
+            content = _as_csv(history).encode()
+        write_file(path, content)
+        self._progress = list(history.columns), len(history), len(content)
+
+
+def _as_csv(table, header: bool = True) -> str:
+    harmless = table.rename(columns=_no_formula)
+    for column in harmless.select_dtypes(["object", "string"]):
+        harmless[column] = harmless[column].map(_no_formula)
+    return harmless.to_csv(index=False, header=header, lineterminator="\n")
 
 
 def find_run(name: str | Path, problem: str | None = None) -> RunFolder:

@@ -1,0 +1,68 @@
+"""The history of a training: rows that differ in their names, at 8 bytes a number, on the disk as in the memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+
+from core.experiment.history import History
+from core.experiment.runs.folders import RunFolder
+
+
+def row(k: int, **more: float) -> dict[str, float]:
+    return {"episode": k, "round": k // 2, "env_steps": 3 * (k + 1), "length": 3, "seconds": 0.1 * k, **more}
+
+
+def test_what_a_row_lacks_is_nan_and_the_clock_comes_last():
+    history = History()
+    history.extend([row(0), row(1, loss=2.5)])
+    table = history.to_table()
+    assert list(table.columns) == ["episode", "round", "env_steps", "length", "loss", "seconds"]
+    assert table["loss"].isna().tolist() == [True, False] and table["env_steps"].tolist() == [3, 6]
+    assert table["env_steps"].dtype == "int64" and history.last("loss") == 2.5 and len(history) == 2
+
+
+def test_a_history_comes_back_from_its_state():
+    history = History()
+    history.extend([row(0), row(1, loss=2.5)])
+    again = History.from_state(history.state())
+    assert again.to_table().equals(history.to_table())
+
+
+def test_counts_that_are_none_are_refused():
+    history = History()
+    history.extend([row(0), row(1)])
+    state = history.state()
+    state["values"][1, state["columns"].index("length")] = float("nan")
+    with pytest.raises(ValueError, match="NaN|NA"):
+        History.from_state(state)
+
+
+def test_ten_thousand_episodes_take_less_than_two_megabytes():
+    history = History()
+    history.extend([row(0, **{f"metric{m}": 0.0 for m in range(12)})])
+    tracemalloc.start()
+    for k in range(1, 10_001):
+        history.extend([row(k, **{f"metric{m}": k / 7 for m in range(12)})])
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 2e6
+
+
+def test_progress_grows_at_its_end_and_is_the_whole_history(tmp_path):
+    folder, history = RunFolder(tmp_path), History()
+    for k in range(4):
+        history.extend([row(2 * k, loss=k / 3), row(2 * k + 1)])
+        folder.write_progress(history.to_table())
+    assert (tmp_path / "progress.csv").read_text() == history.to_table().to_csv(index=False)
+
+
+def test_progress_that_somebody_changed_is_written_anew(tmp_path):
+    folder, history = RunFolder(tmp_path), History()
+    history.extend([row(0)])
+    folder.write_progress(history.to_table())
+    (tmp_path / "progress.csv").write_text("opened, and saved by a spreadsheet")
+    history.extend([row(1, loss=1.0)])
+    folder.write_progress(history.to_table())
+    assert (tmp_path / "progress.csv").read_text() == history.to_table().to_csv(index=False)
