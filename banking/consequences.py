@@ -5,7 +5,7 @@ step, all other decisions held as they were:
 
 - own: the wait behind the work found in the channel, the fee, the refusal where its buffer is passed;
 - others: what is sent to the channel later waits for the work put there, until the channel would have been idle; that
-  is Lindley's recursion (1952) followed from one change (finite perturbation analysis, Ho and Cao 1983);
+  is Lindley's recursion (1952) followed from one change (perturbation analysis, Cao and Ho 1983);
 - risk: the changed risk decays with its memory and is priced by the reward's own formula.
 
 Left out: later decisions that would have reacted, changing capacity in the waits, and what the delay of others does to

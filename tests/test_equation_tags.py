@@ -182,6 +182,13 @@ def letters(text: str) -> list[str]:
     return found
 
 
+def test_a_formula_stands_on_one_line_and_breaks_no_table():
+    formulas = re.findall(r"\$`(.*?)`\$", PAGE, re.DOTALL)
+    assert [formula for formula in formulas if "\n" in formula] == []
+    rows = [line for line in PAGE.splitlines() if line.startswith("|")]
+    assert [row for row in rows if any("|" in formula for formula in re.findall(r"\$`(.*?)`\$", row))] == []
+
+
 def declared(text: str) -> list[str]:
     """The first letter of every formula: `o_i` gives o a meaning."""
     formulas = re.findall(r"\$`.*?`\$", text, re.DOTALL)
@@ -207,6 +214,21 @@ def test_every_letter_of_a_section_has_one_meaning_there(section):
     shapes = {letter for letter, _, _ in page_letters()}
     unknown = set(letters(text)) - set(everywhere) - set(here) - shapes
     assert not unknown, f"section {section} uses letters that nobody declares"
+
+
+# --- Sources ----------------------------------------------------------------------------------------------------------
+
+BODY, _, REFERENCES = PAGE.partition("\n## 13. References")
+LISTED = re.findall(r"^- (.*?)(?: et al\.)?(?:,.*?)? \((\d{4})\)\.", REFERENCES, re.MULTILINE)  # first author, year
+CITED = r"([A-Z][\w'-]+)(?: et al\.|(?:, [A-Z]\w+)* and [A-Z]\w+)? \(?((?:19|20)\d\d)\b"
+
+
+def test_every_reference_is_cited_and_every_citation_has_its_reference():
+    text = " ".join(BODY.split())
+    listed = {(author.split()[-1], year) for author, year in LISTED}
+    assert len(listed) > 40
+    assert {work for work in listed if not re.search(rf"{work[0]}\b.{{0,80}}?{work[1]}", text)} == set()
+    assert {work for work in re.findall(CITED, text) if work not in listed} == set()
 
 
 # --- What a reader passes ---------------------------------------------------------------------------------------------
