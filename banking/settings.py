@@ -72,6 +72,7 @@ SETTINGS = {
     ),
 }
 EPISODES = 200  # of a training
+LOCAL_RULE = "local index"  # the best of `rules` that decides from what an agent sees
 
 
 def make_env(

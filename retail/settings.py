@@ -65,6 +65,7 @@ SETTINGS = {
     ),
 }
 EPISODES = 1000  # of a training
+LOCAL_RULE = "adaptive base-stock, tuned jointly"  # the best of `rules` that decides from what an agent sees
 
 
 def make_env(

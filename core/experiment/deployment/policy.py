@@ -18,15 +18,17 @@ import argparse
 import csv
 import difflib
 import hashlib
+import importlib.util
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+RULES = ("argmax", "sigmoid", "levels")  # see `Policy`
 ACTIVATIONS = {"relu": lambda x: np.maximum(x, 0.0), "tanh": np.tanh}
 MARGIN = 0.05  # so far outside of what the training saw, relative to its width, is still near
 UNUSABLE = "unusable inputs"  # how a note begins where the fallback decided
@@ -44,25 +46,28 @@ class Policy:
     """
 
     def __init__(self, layers: Sequence[tuple[np.ndarray, np.ndarray]], activation: str, rule: str, size: int = 1):
-        self.layers, self.activation, self.rule, self.size = list(layers), ACTIVATIONS[activation], rule, size
+        self.layers, self.activation, self.rule, self.size = list(layers), activation, rule, size
 
     def outputs(self, observations: np.ndarray) -> np.ndarray:
         """(..., O) -> (..., K)."""
         hidden = np.asarray(observations, dtype=np.float32)
         for weight, bias in self.layers[:-1]:
-            hidden = self.activation(hidden @ weight + bias)
+            hidden = ACTIVATIONS[self.activation](hidden @ weight + bias)
         weight, bias = self.layers[-1]
         return hidden @ weight + bias
 
-    def act(self, observations: np.ndarray) -> np.ndarray:
-        """(..., O) -> integers (...), or floats (..., size) in [0, 1]."""
-        outputs = self.outputs(observations)
+    def decide(self, outputs: np.ndarray) -> np.ndarray:
+        """(..., K) -> integers (...), or floats (..., size) in [0, 1]."""
         if self.rule == "argmax":
             return outputs.argmax(axis=-1)
         if self.rule == "sigmoid":
             return 0.5 * (1.0 + np.tanh(0.5 * outputs[..., : self.size]))
         heads = outputs.reshape(*outputs.shape[:-1], self.size, -1)
         return (heads.argmax(axis=-1) / (heads.shape[-1] - 1)).astype(np.float32)
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """(..., O) -> the actions that `decide` makes of the outputs."""
+        return self.decide(self.outputs(observations))
 
 
 # --- named inputs -----------------------------------------------------------------------------------------------------
@@ -119,31 +124,43 @@ def unseen(observation: np.ndarray, low: np.ndarray, high: np.ndarray, units: An
     return [f"{n} is {value[n]:.3g}, the training saw {least[n]:.3g} to {most[n]:.3g}" for n in names]
 
 
-def answer_lines(
-    lines: Iterable[str], answer: Callable[[dict[str, str]], Sequence[Any]], header: Sequence[str], running: bool
-) -> int:
-    """Answer every line of a CSV (a header, then inputs) by a line on stdout, at once -> exit code.
+def read_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str], list[str]]]:
+    """The rows of a CSV that is still being written: (number of the line, names in the header, fields), and first the
+    header's own, with no fields.
 
-    running: a line that `answer` refuses (ValueError) is answered by empty fields and the reason, and the next one is
-    read; otherwise it ends everything, as ValueError with its number.
+    Raises:
+        ValueError: there is no header.
     """
-    rows, code = csv.reader(lines), 0
-    out = csv.writer(sys.stdout, lineterminator="\n")
+    rows = csv.reader(lines)
     names = [" ".join(name.strip().lower().replace("_", " ").split()) for name in next(rows, [])]
     if not any(names):
         raise ValueError("no header was found: the first line names the inputs")
-    out.writerow(header)
-    sys.stdout.flush()
-    for row in rows:
-        if not row:
-            continue
+    yield 1, names, []
+    yield from ((rows.line_num, names, [field.strip() for field in row]) for row in rows if row)
+
+
+def by_name(names: Sequence[str], row: Sequence[str]) -> dict[str, str]:
+    """The fields of a row by the names of the header. Raises ValueError where there are more or fewer."""
+    if len(row) != len(names):
+        raise ValueError(f"{len(row)} fields were found, the header has {len(names)}")
+    return dict(zip(names, row, strict=True))
+
+
+def answer_lines(
+    lines: Iterable[str], answer: Callable[[dict[str, str]], Sequence[Any]], header: Sequence[str], running: bool
+) -> int:
+    """Answer every row of a CSV by a line on stdout, at once, under `header` -> exit code.
+
+    running: a row that `answer` refuses (ValueError) is answered by empty fields and the reason, and the next one is
+    read; otherwise it ends everything, as a ValueError with its number.
+    """
+    out, code = csv.writer(sys.stdout, lineterminator="\n"), 0
+    for line, names, row in read_rows(lines):
         try:
-            if len(row) != len(names):
-                raise ValueError(f"{len(row)} fields were found, the header has {len(names)}")
-            out.writerow(answer(dict(zip(names, (field.strip() for field in row), strict=True))))
+            out.writerow(answer(by_name(names, row)) if row else header)
         except ValueError as error:
             if not running:
-                raise ValueError(f"line {rows.line_num}: {error}") from None
+                raise ValueError(f"line {line}: {error}") from None
             code = 1
             out.writerow([*[""] * (len(header) - 1), f"refused: {error}"])
         sys.stdout.flush()
@@ -168,11 +185,11 @@ class Exported:
                     raise ValueError(f"{folder / name} is not the file that was exported: export the run again")
         except OSError as error:
             raise ValueError(f"{error.filename} cannot be read ({error.strerror}): export the run again") from None
-        sys.path.insert(0, str(folder))
-        import observations  # beside this file; its hash was compared
-
+        spec = importlib.util.spec_from_file_location("observations", folder / "observations.py")
+        observations = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(observations)
         c = self.contract
-        self.index, self.units = c["index"], observations.Units(**c["scales"])
+        self.index, self.units, self.word = c["index"], observations.Units(**c["scales"]), observations.AGENT
         with np.load(folder / "weights.npz") as file:
             layers = [(file[f"weight{k}"], file[f"bias{k}"]) for k in range(len(file.files) // 2)]
         self.policy = Policy(layers, c["activation"], c["rule"], c["action_size"])
@@ -181,6 +198,10 @@ class Exported:
 
     def answer(self, given: Mapping[str, Any], fallback: bool, whole: bool) -> tuple[Any, str]:
         """Named inputs -> the decision in units, and a note. Raises ValueError for inputs that cannot be used."""
+        given = dict(given)
+        who = given.pop(self.word, "") or self.contract["agent"]
+        if who != self.contract["agent"]:
+            raise ValueError(f"{self.word} is {who!r}: this is the policy of {self.contract['agent']!r} alone")
         inputs, refused = checked(given, self.units.observations, self.units.defaults)
         if not refused:
             observation = self.units.encode(inputs, self.index)

@@ -11,8 +11,9 @@ import csv
 import importlib
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,7 +42,7 @@ class TrainedRun:
         world: "constants" of the environment that it was judged in, and what else `env.world()` told. No file of the
             user's is needed for them.
         units: `observations.Units` of the problem: named inputs -> observations, actions -> decisions.
-        settings: the problem's settings.py.
+        settings, words: the problem's settings.py and observations.py.
         low, typical, high: (N, O) what the training saw of every number of the observations.
         metrics: policy -> metric -> (mean, half the 95 % interval) on unseen episodes.
     """
@@ -53,10 +54,16 @@ class TrainedRun:
     world: dict[str, Any]
     units: Any
     settings: ModuleType
+    words: ModuleType
     low: np.ndarray
     typical: np.ndarray
     high: np.ndarray
     metrics: dict[str, dict[str, tuple[float, float]]]
+
+    @property
+    def problem(self) -> str:
+        """ "retail" or "banking"."""
+        return self.config["problem"]
 
     @property
     def observations(self) -> dict[str, tuple]:
@@ -105,6 +112,31 @@ class TrainedRun:
             raise ValueError("; ".join(refused.values()))
         return self.units.encode(usable, agent)
 
+    def typical_inputs(self, agent: int) -> dict[str, float]:
+        """What the training saw on average of one agent's inputs, as far as that is possible.
+
+        Raises:
+            ValueError: the run's checkpoint does not tell.
+        """
+        if not np.isfinite(self.typical[agent]).all():
+            raise ValueError(f"{self.path}: its checkpoint does not tell what the training saw; train a new run")
+        shown = self.units.decode(self.typical[agent])
+        return {name: float(np.clip(shown[name], *named[1])) for name, named in self.observations.items()}
+
+    @cached_property
+    def rule(self) -> tuple[str, Callable[[np.ndarray, int], Any]]:
+        """The best classical rule that sees what an agent sees: its name, and (observation (O,), agent) -> action.
+
+        It is tuned for drawn episodes. Elsewhere it is the rule that needs no tuning (`FALLBACK` in observations.py).
+        """
+        name = problem_module(self.problem, "report").BESIDE
+        if self.config["data"] is None:
+            env = self.settings.make_env(difficulty=self.config["difficulty"], **self.world["constants"])
+            tuned = self.settings.rules(env)[name]
+            agents = len(self.names)
+            return name, lambda seen, agent: tuned(np.broadcast_to(seen, (agents, len(seen))))[agent]
+        return self.words.FALLBACK, lambda seen, agent: self.units.fallback(self.units.decode(seen), agent)
+
     def unseen(self, observation: np.ndarray, agent: int) -> list[str]:
         """What in an observation (O,) lies outside of all that the training saw, by name."""
         return unseen(observation, self.low[agent], self.high[agent], self.units)
@@ -146,11 +178,12 @@ def open_run(name: str | Path, problem: str | None = None) -> TrainedRun:
         agents = _team_of(saved["agents"][0], config, settings)
         low, typical, high = _seen(saved.get("seen"), agents)
     world = _world(folder, config, settings)
-    units = problem_module(config["problem"], "observations").Units.of(world)
+    words = problem_module(config["problem"], "observations")
+    units = words.Units.of(world)
     names, metrics = tuple(map(str, world["agents"])), _metrics(folder.path / "summary.csv")
     if (len(names), len(units.columns)) != (agents.num_agents, agents.state_dim):
         raise ValueError(f"{folder.path}: the team of checkpoint.pt is none of the world that config.json tells of")
-    return TrainedRun(path.parent, agents, names, config, world, units, settings, low, typical, high, metrics)
+    return TrainedRun(path.parent, agents, names, config, world, units, settings, words, low, typical, high, metrics)
 
 
 def _seen(seen: dict[str, Any] | None, agents: AgentTeam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
