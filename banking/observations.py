@@ -88,6 +88,10 @@ class Units:
         names = list(self.observations)
         # What each number shows: a named input, or what it makes of one.
         self.columns = ("pending", "pending", "amount", "amount", *names[2:], names[-1])
+        self.groups = {name: (name,) for name in names}  # inputs that are explained together: those of all channels
+        for what in ("in flight", "wait", "refused"):
+            own = tuple(self.groups.pop(f"{channel} {what}")[0] for channel in self.channels)
+            self.groups[what] = own
         self.defaults: dict[str, float] = {}  # inputs that may be left out
 
     @classmethod

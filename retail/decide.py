@@ -3,6 +3,7 @@
 A line of FILE.csv is what one warehouse knows, in units, under a header of names: `warehouse` and the inputs of
 observations.py (`--example FILE.csv` writes such a file). A line of the answer is its order, beside that of the best
 classical rule. On stdin, every line is answered at once.
+`--why` says what each input adds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
-from core.experiment.deployment.decide import answer, parse, write_example
+from core.experiment.deployment.decide import answer, parse, say_why, write_example
 from core.experiment.deployment.saved_teams import open_run
 from core.experiment.runs.command import Command
 
@@ -24,6 +25,8 @@ def main(argv: list[str] | None = None) -> int:
         command.begin_work()
         if options.example:
             write_example(run, options.example)
+        elif options.why:
+            say_why(run, options.inputs, options.baseline)
         else:
             command.exit_code = answer(run, options.inputs, options.whole_units)
     return command.exit_code

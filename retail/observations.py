@@ -77,6 +77,7 @@ class Units:
         self.limit = np.broadcast_to(np.asarray(order_limit, dtype=float), means.shape)  # (N,) units
         self.week_sin, self.week_cos = np.sin(week), np.cos(week)
         self.observations, self.columns, self.periodic = OBSERVATIONS, COLUMNS, PERIODIC
+        self.groups = {name: (name,) for name in OBSERVATIONS}  # inputs that are explained together
         # Inputs that may be left out, since they can have one value only.
         self.defaults = {"arriving later": 0.0} if self.lead.max() <= 2 else {}
 

@@ -107,10 +107,14 @@ class TrainedRun:
 
     def encode(self, inputs: Mapping[str, Any], agent: int) -> np.ndarray:
         """One agent's named inputs, one number each -> its observation (O,). Raises ValueError as `decide` does."""
+        return self.units.encode(self.checked_inputs(inputs), agent)
+
+    def checked_inputs(self, inputs: Mapping[str, Any]) -> dict[str, float]:
+        """One agent's named inputs as floats, all of them. Raises ValueError as `decide` does."""
         usable, refused = checked(inputs, self.units.observations, self.units.defaults)
         if refused:
             raise ValueError("; ".join(refused.values()))
-        return self.units.encode(usable, agent)
+        return usable
 
     def typical_inputs(self, agent: int) -> dict[str, float]:
         """What the training saw on average of one agent's inputs, as far as that is possible.

@@ -336,6 +336,45 @@ def animation(
         os.replace(temporary, path)
 
 
+def explanation(
+    path: Path,
+    shares: Mapping[str, float],
+    grid: np.ndarray,
+    lines: Mapping[str, np.ndarray],
+    now: float,
+    *,
+    title: str,
+    unit: str,
+    added: str,
+    xlabel: str,
+) -> None:
+    """What each input adds to a decision, as bars, and the decision as curves over one input.
+
+    shares: input -> what it adds, in the unit `added`; drawn from the largest to the smallest.
+    grid, lines: (K,) values of the input, name -> (K,) what is decided there; now: the input's present value.
+    """
+    ordered = sorted(shares.items(), key=lambda item: abs(item[1]))
+    with _style():
+        figure, (bars, curves) = _figure(5.2, columns=2)
+        colours = [BLUE if share >= 0 else VERMILLION for _, share in ordered]
+        bars.barh([name for name, _ in ordered], [share for _, share in ordered], color=colours)
+        bars.axvline(0.0, color=GREY, linewidth=0.8)
+        bars.set_title("What each changed input adds", loc="left")
+        bars.set_xlabel(added)
+        bars.grid(axis="y", visible=False)
+        for (name, values), colour, dash in zip(
+            lines.items(), SERIES, ("-", "--", "-.", ":", "-", "--", "-."), strict=False
+        ):
+            curves.plot(grid, values, dash, color=colour, linewidth=2.2, label=textwrap.fill(name, 30))
+        curves.axvline(now, color=GREY, linewidth=1.2, linestyle=":", label="now")
+        curves.set_title("All else as it is now", loc="left")
+        curves.set_xlabel(xlabel)
+        curves.set_ylabel(unit)
+        curves.legend(frameon=False)
+        _title(figure, title)
+        _save(figure, path)
+
+
 def _rows(count: int, own: int = 2) -> np.ndarray:
     """Heights of bars from the top; the first two, before and after the training, stand apart from the others."""
     heights = np.arange(count, 0, -1.0)
