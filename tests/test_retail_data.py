@@ -365,7 +365,7 @@ REFUSED = {
     "empty file": ("", ["is empty", "give a header"]),
     "blank file": ("\n \n", ["is empty"]),
     "header alone": ("date,warehouse,units\n", ["no row", "under the header"]),
-    "no header": (GOOD.split("\n", 1)[1], ["date, warehouse, units cannot be found", "'2024-01-01'"]),
+    "no header": (GOOD.split("\n", 1)[1], ["the first line is no header", "date, warehouse, units", "'2024-01-01'"]),
     "missing column": (GOOD.replace("units", "sold", 1), ["the column units cannot be found", "'sold'"]),
     "misspelt column": (GOOD.replace("units", "unts", 1), ["'units' for 'unts'", "rename"]),
     "column twice": (GOOD.replace("date,warehouse", "date,units,warehouse", 1), ["'units' is there 2 times"]),

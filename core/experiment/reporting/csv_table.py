@@ -71,7 +71,7 @@ class Table:
     ignored: list[str]  # columns that nobody asked for
     blank: int  # empty lines that were skipped
     repeats: np.ndarray  # (rows,) bool: the same text in every column as an earlier row
-    written: dict[str, str]  # name -> as the header has it
+    written: dict[str, str] = field(default_factory=dict)  # name -> as the header has it
 
     def __len__(self) -> int:
         return len(self.lines)
