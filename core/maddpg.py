@@ -48,7 +48,6 @@ class MADDPGConfig(TeamConfig):
     learning_starts: Whole = 1_000  # environment steps before the first update
     update_every: Count = 1  # steps of the (parallel) environments between updates
     updates_per_step: Count = 1  # updates then
-    n_steps: Count = 1  # rewards summed before bootstrapping
     policy_delay: Count = 1  # critic updates for one actor update
 
     def validate(self) -> None:
@@ -67,9 +66,9 @@ def gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
     return hard + soft - soft.detach()  # (MADDPG-11) straight through: forward is hard, backward is soft
 
 
-def td_target(rewards: Tensor, discounts: Tensor, terminated: Tensor, next_values: Tensor) -> Tensor:
+def td_target(rewards: Tensor, gamma: float, terminated: Tensor, next_values: Tensor) -> Tensor:
     """What a critic should say. A truncated step is not terminated, so it bootstraps. All (B, N) -> (B, N)."""
-    return rewards + discounts * (1.0 - terminated) * next_values  # (MADDPG-4)
+    return rewards + gamma * (1.0 - terminated) * next_values  # (MADDPG-4)
 
 
 def squared_td_error(q: Tensor, y: Tensor, active: Tensor) -> Tensor:
@@ -202,7 +201,7 @@ class MADDPGTeam(AgentTeam):
         """One step of all critics, then of all actors, then of all targets."""
         c = self.config
         if batch is None:
-            batch = self.experience().sample(c.batch_size, self.generator, c.gamma, c.n_steps, pairs=c.pair_weight > 0)
+            batch = self.experience().sample(c.batch_size, self.generator, pairs=c.pair_weight > 0)
         loss = self.critic_loss(batch)
         report = {"critic_loss": float(loss.detach()), "critic_gradient": self.descend("critic", loss)}
         self.updates += 1
@@ -219,7 +218,8 @@ class MADDPGTeam(AgentTeam):
             # Every next action comes from that agent's own target policy.
             next_actions = self.target_actions(batch.next_observations, batch.next_action_masks)  # (N, B, A)
             next_q = self.q_values("critic_target", batch.next_observations, batch.next_states, next_actions[None])
-            y = td_target(self.config.reward_scale * batch.rewards, batch.discounts, batch.terminated, next_q.T)
+            rewards = self.config.reward_scale * batch.rewards
+            y = td_target(rewards, self.config.gamma, batch.terminated, next_q.T)
         q = self.q_values("critic", batch.observations, batch.states, self.stored_actions(batch.actions)[None])
         loss, w = squared_td_error(q, y.T, active.T), self.config.pair_weight
         return (1.0 - w) * loss + w * squared_pair_error(q, y.T, active.T) if batch.pairs else loss

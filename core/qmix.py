@@ -48,14 +48,8 @@ class QMIXConfig(TeamConfig):
     learning_starts: Whole = 1_000  # environment steps before the first update
     update_every: Count = 1  # steps of the (parallel) environments between updates
     updates_per_step: Count = 1  # updates then
-    n_steps: Count = 1  # rewards summed before bootstrapping
     recurrent: bool = False  # a GRU of the last of hidden_sizes: the utilities remember the episode, see begin_episode
     sequence_length: Count = 10  # steps in a row that recurrent agents replay; the batch holds batch_size steps in all
-
-    def validate(self) -> None:
-        """Refuse values that are possible alone but not together."""
-        super().validate()
-        self.require("n_steps", self.n_steps == 1 or not self.recurrent, "1, since recurrent agents replay sequences")
 
 
 # --- Networks and mathematics -----------------------------------------------------------------------------------------
@@ -114,9 +108,9 @@ def team_reward(rewards: Tensor, active: Tensor) -> Tensor:
     return (rewards * active).sum(dim=-1) / rewards.shape[-1]  # (QMIX-6)
 
 
-def td_target(rewards: Tensor, discounts: Tensor, terminated: Tensor, next_values: Tensor) -> Tensor:
-    """What Q_tot should say; a truncated step bootstraps, a terminated one does not. All of one shape."""
-    return rewards + discounts * (1.0 - terminated) * next_values  # (QMIX-8)
+def td_target(rewards: Tensor, gamma: float, terminated: Tensor, next_values: Tensor) -> Tensor:
+    """What Q_tot should say; a truncated step bootstraps, a terminated one does not. Tensors of one shape."""
+    return rewards + gamma * (1.0 - terminated) * next_values  # (QMIX-8)
 
 
 # --- Agent and team ---------------------------------------------------------------------------------------------------
@@ -215,9 +209,9 @@ class QMIXTeam(AgentTeam):
         c = self.config
         if batch is None and c.recurrent:
             count = math.ceil(c.batch_size / c.sequence_length)
-            batch = sample_sequences(self.experience(), count, c.sequence_length, self.generator, c.gamma)
+            batch = sample_sequences(self.experience(), count, c.sequence_length, self.generator)
         elif batch is None:
-            batch = self.experience().sample(c.batch_size, self.generator, c.gamma, c.n_steps)
+            batch = self.experience().sample(c.batch_size, self.generator)
         loss = self.loss(batch)
         report = {"td_loss": float(loss.detach()), "gradient": self.descend("all", loss, jointly=True)}
         self.updates += 1
@@ -242,7 +236,7 @@ class QMIXTeam(AgentTeam):
         rewards = self.config.reward_scale * batch.rewards  # (B, N)
         if not self.config.centralized:  # independent Q-learning: each head regresses its agent's own reward
             with torch.no_grad():
-                y = td_target(rewards, batch.discounts, batch.terminated, next_q.mean(dim=-1))
+                y = td_target(rewards, self.config.gamma, batch.terminated, next_q.mean(dim=-1))
             return masked_mean((q.mean(dim=-1) - y).square(), batch.active)
         states = self.central_state(batch.observations, batch.states)
         q_tot = self.networks["mixer"](q.flatten(1), states)  # (B,)
@@ -251,7 +245,7 @@ class QMIXTeam(AgentTeam):
             next_q_tot = self.networks["mixer_target"]((next_q * alive).flatten(1), next_states)
             # One team reward, and one end of the task: when nobody is left.
             ended = (batch.terminated.bool() | ~batch.active.bool()).all(dim=-1).float()
-            y = td_target(team_reward(rewards, batch.active), batch.discounts.squeeze(-1), ended, next_q_tot)
+            y = td_target(team_reward(rewards, batch.active), self.config.gamma, ended, next_q_tot)
         return masked_mean((q_tot - y).square(), batch.active.amax(dim=-1))  # (QMIX-9)
 
     def memories(self, batch: Batch, gru: StackedGRU | None) -> tuple[Tensor, Tensor] | tuple[None, None]:

@@ -9,6 +9,7 @@ Shapes: B batch, T time, E environments, N agents, O observation, A action, S st
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -23,14 +24,13 @@ from core.team.checks import refuse_too_large
 
 @dataclass
 class Batch:
-    """Joint transitions, ready for a loss. With n-step returns, "next" is up to n steps later."""
+    """Joint transitions, ready for a loss."""
 
     observations: Tensor  # (B, N, O)
     actions: Tensor  # (B, N) integers, or (B, N, A) floats
-    rewards: Tensor  # (B, N), summed and discounted over the n steps
+    rewards: Tensor  # (B, N)
     next_observations: Tensor  # (B, N, O)
     terminated: Tensor  # (B, N), 1 where nothing follows
-    discounts: Tensor  # (B, 1), gamma to the number of steps taken
     active: Tensor  # (B, N), 0 for agents that had finished before
     states: Tensor | None = None  # (B, S)
     next_states: Tensor | None = None  # (B, S)
@@ -128,19 +128,13 @@ class ReplayBuffer(_Rows):
         self.size = min(self.size + self.num_envs, self.capacity)
         self.waiting = self.waiting or not bool(transition.active.any(axis=1).all())
 
-    def sample(
-        self, batch_size: int, generator: torch.Generator, gamma: float = 0.99, n_steps: int = 1, pairs: bool = False
-    ) -> Batch:
+    def sample(self, batch_size: int, generator: torch.Generator, pairs: bool = False) -> Batch:
         """Draw `batch_size` rows with replacement, among those in which somebody is active.
-
-        Rewards are summed over up to `n_steps` steps; the sum stops early where an episode ends and at the newest
-        row, and `discounts` says how far it came (Sutton 1988).
 
         With `pairs`, `batch_size` / 2 pairs are drawn instead: the same step of the environments 2k and 2k + 1, in
         the first and in the second half of the batch. Both must be active; of an odd number of environments the last
         is left out.
         """
-        f = self.fields
         rows = self._drawable(pairs)
         count = self.size if rows is None else len(rows)
         if not count:
@@ -150,15 +144,7 @@ class ReplayBuffer(_Rows):
         drawn = torch.randint(count, (draws,), generator=generator, device=self.device)
         rows = drawn if rows is None else rows[drawn]
         rows = torch.cat([rows, rows + 1]) if pairs else rows
-        rewards, last = f["rewards"][rows], rows
-        discounts = torch.full((len(rows), 1), gamma, dtype=torch.float32, device=self.device)
-        for _ in range(n_steps - 1):
-            following = (last + self.num_envs) % self.capacity
-            on = ~self._ends(last)  # (B,)
-            rewards = rewards + torch.where(on[:, None], discounts * f["rewards"][following], 0.0)  # (TEAM-1)
-            discounts = torch.where(on[:, None], discounts * gamma, discounts)
-            last = torch.where(on, following, last)
-        return self.gather(rows, last, rewards=rewards, discounts=discounts, pairs=pairs)
+        return self.gather(rows, pairs=pairs)
 
     def _drawable(self, pairs: bool) -> Tensor | None:
         """The rows to draw from, or the first rows of the pairs; None: all."""
@@ -171,19 +157,10 @@ class ReplayBuffer(_Rows):
         active = self.fields["active"].any(dim=1)
         return first[active[first] & active[first + 1]]
 
-    def gather(self, rows: Tensor, last: Tensor, **values: Any) -> Batch:
-        """A batch of what was before `rows`, and what came after `last`. (B,) each."""
-        now = ("observations", "actions", "active", "states", "action_masks", "memories")
-        later = ("next_observations", "terminated", "next_states", "next_action_masks")
-        picked = {name: self.fields[name][rows] for name in now if name in self.fields}
-        picked |= {name: self.fields[name][last] for name in later if name in self.fields}
-        return Batch(**picked, **values)
-
-    def _ends(self, rows: Tensor) -> Tensor:
-        """True where no later row continues the episode: it ended, or the row is the newest. (B,) -> (B,)"""
-        ended = ((self.fields["terminated"] + self.fields["truncated"])[rows] > 0).any(dim=1)
-        age = (self.position - 1 - rows) % self.capacity  # rows written since
-        return ended | (age < self.num_envs)
+    def gather(self, rows: Tensor, **values: Any) -> Batch:
+        """A batch of these rows, (B,)."""
+        names = [field.name for field in dataclasses.fields(Batch) if field.name in self.fields]
+        return Batch(**{name: self.fields[name][rows] for name in names}, **values)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `_Rows.load_state_dict`."""

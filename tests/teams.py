@@ -84,11 +84,11 @@ def random_batch(team: AgentTeam, size: int = 32, seed: int = 0, **fields) -> Ba
         team.buffer.clear()
     else:
         step = random_transition(team, rng, size)
-        names = {field.name for field in dataclasses.fields(Batch)} - {"discounts", "memories", "steps", "pairs"}
+        names = {field.name for field in dataclasses.fields(Batch)} - {"memories", "steps", "pairs"}
         arrays = {name: getattr(step, name) for name in names if getattr(step, name) is not None}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         tensors |= {name: tensors[name].float() for name in ("terminated", "active")}
-        batch = Batch(discounts=torch.full((size, 1), team.config.gamma), **tensors)
+        batch = Batch(**tensors)
     return dataclasses.replace(batch, **fields)
 
 

@@ -25,7 +25,6 @@ PAGE = (ROOT / "docs" / "MARL_THEORY.md").read_text(encoding="utf-8")
 FILES = {"MADDPG": "core/maddpg.py", "MAPPO": "core/mappo.py", "QMIX": "core/qmix.py"}  # an algorithm is one file
 PLACES = {  # tag -> where its equations may be computed
     **{name: re.escape(file) for name, file in FILES.items()},
-    "TEAM": r"core/\w+\.py",
     "GAME": r"docs/figures\.py",
     "RETAIL": r"retail/\w+\.py",
     "BANKING": r"banking/\w+\.py",

@@ -76,8 +76,7 @@ def test_the_target_takes_all_next_actions_from_target_actors(kind, share, state
     batch = random_batch(team, 12)
     next_actions = actions_of(team, "actor_target", batch.next_observations)
     next_q = one_by_one(team, "critic_target", batch, next_actions, later=True)  # (N, B)
-    batch.discounts = torch.where(torch.arange(12)[:, None] % 2 == 0, 0.99, 0.99**3)  # of one or three steps
-    y = 0.5 * batch.rewards.T + batch.discounts.T * (1 - batch.terminated.T) * next_q
+    y = 0.5 * batch.rewards.T + team.config.gamma * (1 - batch.terminated.T) * next_q
     taken = batch.actions.transpose(0, 1)
     taken = taken if kind == "continuous" else F.one_hot(taken, 2).float()
     q = one_by_one(team, "critic", batch, taken)  # (N, B)
@@ -142,7 +141,7 @@ def all_pairs_by_hand(team, batch) -> torch.Tensor:
     half = len(batch.rewards) // 2
     next_actions = actions_of(team, "actor_target", batch.next_observations)
     next_q = one_by_one(team, "critic_target", batch, next_actions, later=True)
-    y = batch.rewards.T + batch.discounts.T * (1 - batch.terminated.T) * next_q
+    y = batch.rewards.T + team.config.gamma * (1 - batch.terminated.T) * next_q
     error = one_by_one(team, "critic", batch, batch.actions.transpose(0, 1)) - y  # (N, B)
     return sum(0.5 * (error[i, b] - error[i, b + half]) ** 2 / half for i in range(3) for b in range(half))
 

@@ -146,7 +146,6 @@ def test_the_target_is_the_target_mixer_of_target_values_of_the_online_choice(ki
     masks[..., 0] |= ~masks.any(-1)
     batch = random_batch(team, 12, **({"next_action_masks": masks} if masked else {}))
     batch.terminated = (torch.arange(12) % 4 == 0).float()[:, None].repeat(1, 2)
-    batch.discounts = torch.where(torch.arange(12)[:, None] % 2 == 0, 0.99, 0.99**3)  # of one or three steps
     total, different = 0.0, 0
     with torch.no_grad():
         online = team.utilities(batch.observations)  # (B, N, D, L)
@@ -165,7 +164,7 @@ def test_the_target_is_the_target_mixer_of_target_values_of_the_online_choice(ki
             next_x = torch.cat([batch.next_observations[b].flatten(), batch.next_states[b]])[None]
             q_tot = team.networks["mixer"](torch.stack(chosen)[None], x)[0]
             next_q_tot = team.networks["mixer_target"](torch.stack(following)[None], next_x)[0]
-            discount = float(batch.discounts[b]) * (1 - float(batch.terminated[b, 0]))
+            discount = team.config.gamma * (1 - float(batch.terminated[b, 0]))
             y = 0.5 * batch.rewards[b].mean() + discount * next_q_tot
             total += float((q_tot - y) ** 2) / 12
     assert different > 0  # so that choosing by the target network would show

@@ -184,7 +184,7 @@ def test_a_chunk_begins_with_the_memory_of_acting_and_an_episode_with_none():
 def test_the_loss_of_a_sequence_is_that_of_its_steps_one_by_one(mixer):
     team = recurrent("qmix", mixer=mixer, sequence_length=6)
     played(team, num_envs=1)
-    batch = sample_sequences(team.buffer, 1, 6, team.generator, gamma=0.9)
+    batch = sample_sequences(team.buffer, 1, 6, team.generator)
     errors = []
     with torch.no_grad():
         for t in range(6):
@@ -203,7 +203,7 @@ def test_the_loss_of_a_sequence_is_that_of_its_steps_one_by_one(mixer):
             value = later["_target"].gather(-1, best).flatten(1) * (1.0 - over)
             states = [o[t : t + 1].flatten(1) for o in (batch.observations, batch.next_observations)]
             q_tot, next_q_tot = team.networks["mixer"](q, states[0]), team.networks["mixer_target"](value, states[1])
-            errors.append(q_tot - td_target(batch.rewards[t].mean(), 0.9, over, next_q_tot))
+            errors.append(q_tot - td_target(batch.rewards[t].mean(), team.config.gamma, over, next_q_tot))
     torch.testing.assert_close(team.loss(batch).detach(), torch.cat(errors).square().mean(), rtol=1e-4, atol=1e-5)
 
 
@@ -296,8 +296,6 @@ def test_what_cannot_be_is_refused(algorithm):
         make_team(algorithm, recurrent=True, hidden_sizes=[])
     with pytest.raises(ValueError, match="MADDPGConfig has no key 'recurrent'"):
         make_team("maddpg", recurrent=True)
-    with pytest.raises(ValueError, match=r"config\['n_steps'\]: expected 1, since recurrent"):
-        make_team("qmix", recurrent=True, n_steps=3)
     team = recurrent(algorithm)
     team.select_actions(np.zeros((3, 2, 3)))
     with pytest.raises(ValueError, match=r"acted in 3 environments, then 1; call begin_episode\(\)"):

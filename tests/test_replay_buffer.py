@@ -1,4 +1,4 @@
-"""Buffers: what comes out is what went in, of one instant; sums over n steps stop where the episode does."""
+"""Buffers: what comes out is what went in, of one instant."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import torch
 
 from core.base_agent import Transition
 from core.replay_buffer import ReplayBuffer, RolloutBuffer
-
-GAMMA = 0.5
 
 
 def instant(time: int, num_envs: int = 1, num_agents: int = 2, **fields) -> Transition:
@@ -37,18 +35,11 @@ def filled(times: int, capacity: int = 100, num_envs: int = 1, ends: dict[int, s
     return buffer
 
 
-def sample(buffer: ReplayBuffer, n_steps: int = 1, size: int = 2000):
-    return buffer.sample(size, torch.Generator().manual_seed(0), GAMMA, n_steps)
+def sample(buffer: ReplayBuffer, size: int = 2000):
+    return buffer.sample(size, torch.Generator().manual_seed(0))
 
 
-def of_instant(batch, time: float):
-    """The first sampled row that environment 0 began at `time`: reward, discount, terminated, next observation."""
-    row = int((batch.observations[:, 0, 0] == time).nonzero()[0, 0])
-    values = (batch.rewards, batch.discounts, batch.terminated, batch.next_observations)
-    return tuple(float(value[row].flatten()[0]) for value in values)
-
-
-# --- one step ---------------------------------------------------------------------------------------------------------
+# --- single rows ------------------------------------------------------------------------------------------------------
 
 
 def test_a_sample_has_one_time_and_one_environment_for_all_agents_and_all_fields():
@@ -69,8 +60,8 @@ def test_rows_are_drawn_uniformly_and_repeatably():
 
 def test_an_odd_batch_of_pairs_is_one_row_smaller():
     buffer = filled(10, num_envs=2)
-    batch = buffer.sample(7, torch.Generator().manual_seed(0), n_steps=2, pairs=True)
-    assert len(batch.rewards) == len(batch.discounts) == 6
+    batch = buffer.sample(7, torch.Generator().manual_seed(0), pairs=True)
+    assert len(batch.rewards) == 6
 
 
 def test_the_oldest_rows_are_overwritten():
@@ -117,7 +108,7 @@ def test_a_saved_buffer_goes_on_as_if_never_interrupted():
     for time in (25, 26, 27):
         buffer.add(instant(time))
         copy.add(instant(time))
-        assert torch.equal(sample(buffer, 3).rewards, sample(copy, 3).rewards)
+        assert torch.equal(sample(buffer).rewards, sample(copy).rewards)
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------
@@ -125,7 +116,7 @@ def test_a_saved_buffer_goes_on_as_if_never_interrupted():
 
 def drawn_pairs(buffer: ReplayBuffer, size: int = 2000) -> torch.Tensor:
     """The codes (environment and time) of agent 0 in both halves of a batch of pairs, (2, B / 2)."""
-    batch = buffer.sample(size, torch.Generator().manual_seed(0), GAMMA, pairs=True)
+    batch = buffer.sample(size, torch.Generator().manual_seed(0), pairs=True)
     assert batch.pairs and len(batch.rewards) == size
     return batch.observations[:, 0, 0].view(2, -1)
 
@@ -144,52 +135,6 @@ def test_an_episode_that_is_over_has_no_partner():
         buffer.add(instant(time, 2, active=np.array([[True, True], [time < 3, time < 3]])))
     first, _ = drawn_pairs(buffer)
     assert set(first.tolist()) == {0, 1, 2}
-
-
-def test_the_steps_after_it_are_those_of_each_copy_itself():
-    buffer = filled(20, num_envs=2)
-    batch = buffer.sample(200, torch.Generator().manual_seed(0), GAMMA, n_steps=3, pairs=True)
-    inside = batch.discounts[:, 0] == GAMMA**3
-    moved = batch.next_observations[:, 0, 0] - batch.observations[:, 0, 0]
-    assert inside.any() and torch.equal(moved[inside], torch.full_like(moved[inside], 3.0))
-
-
-# --- n steps ----------------------------------------------------------------------------------------------------------
-
-
-def test_three_step_returns_by_hand():
-    batch = sample(filled(10), n_steps=3)
-    # From time 2: 2 + 3/2 + 4/4, then the value of the observation after time 4, discounted three times.
-    assert of_instant(batch, 2) == (2 + 1.5 + 1, GAMMA**3, 0, 5)
-
-
-def test_a_sum_stops_at_the_newest_row_and_bootstraps_there():
-    batch = sample(filled(10), n_steps=3)
-    assert of_instant(batch, 8) == (8 + 4.5, GAMMA**2, 0, 10)
-    assert of_instant(batch, 9) == (9, GAMMA, 0, 10)
-
-
-@pytest.mark.parametrize("end, terminated", [("terminated", 1), ("truncated", 0)])
-def test_a_sum_never_crosses_the_end_of_an_episode(end, terminated):
-    batch = sample(filled(10, ends={4: end}), n_steps=3)
-    assert of_instant(batch, 2) == (2 + 1.5 + 1, GAMMA**3, terminated, 5)
-    assert of_instant(batch, 3) == (3 + 2, GAMMA**2, terminated, 5)
-    assert of_instant(batch, 4) == (4, GAMMA, terminated, 5)  # the last step is learnt, and its own observation used
-    assert of_instant(batch, 5) == (5 + 3 + 1.75, GAMMA**3, 0, 8)
-
-
-def test_a_sum_goes_on_where_the_ring_wraps_around_but_not_from_the_newest_to_the_oldest():
-    buffer = filled(14, capacity=10)  # rows 0-3 hold times 10-13, rows 4-9 hold times 4-9
-    batch = sample(buffer, n_steps=3)
-    assert of_instant(batch, 8) == (8 + 4.5 + 2.5, GAMMA**3, 0, 11)
-    assert of_instant(batch, 13) == (13, GAMMA, 0, 14)
-
-
-def test_a_sum_stays_within_its_environment():
-    batch = sample(filled(10, num_envs=3), n_steps=3)
-    environment = (batch.observations[:, 0, 0] / 100).floor()
-    assert torch.equal((batch.next_observations[:, 0, 0] / 100).floor(), environment)
-    assert of_instant(batch, 102) == (102 + 51.5 + 26, GAMMA**3, 0, 105)
 
 
 # --- rollouts ---------------------------------------------------------------------------------------------------------

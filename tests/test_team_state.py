@@ -13,9 +13,9 @@ each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 each_kind = pytest.mark.parametrize("kind", KINDS)
 ACTOR = {"maddpg": "actor", "mappo": "actor", "qmix": "utility"}
 EXTRAS = {  # everything that could be forgotten is in use
-    "maddpg": {"n_steps": 2, "policy_delay": 2, "update_every": 3},
+    "maddpg": {"policy_delay": 2, "update_every": 3},
     "mappo": {},
-    "qmix": {"n_steps": 2, "update_every": 3},
+    "qmix": {"update_every": 3},
 }
 
 

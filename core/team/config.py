@@ -37,6 +37,7 @@ Widths = tuple[Count, ...]
 
 
 REMOVED = {
+    "n_steps",
     "twin_critics",
     "target_noise",
     "target_kl",

@@ -109,7 +109,7 @@ def recall(team: Any, batch: Any, gru: StackedGRU | None) -> Tensor | None:
     return gru(inputs.unflatten(1, (batch.steps, -1)), stored[:, 0], kept).flatten(1, 2)
 
 
-def sample_sequences(buffer: Any, count: int, steps: int, generator: torch.Generator, gamma: float = 0.99) -> Any:
+def sample_sequences(buffer: Any, count: int, steps: int, generator: torch.Generator) -> Any:
     """Draw `count` sequences of T = `steps` steps, or of all there are, each of one environment, from a `ReplayBuffer`.
 
     Rows are (T, count) in order. A sequence may run on into the environment's next episode.
@@ -119,5 +119,4 @@ def sample_sequences(buffer: Any, count: int, steps: int, generator: torch.Gener
     first = torch.randint(starts, (count,), generator=generator, device=buffer.device)  # rows after the oldest
     ahead = buffer.num_envs * torch.arange(steps, device=buffer.device)[:, None]
     rows = ((buffer.position - buffer.size + first + ahead) % buffer.capacity).flatten()
-    discounts = torch.full((len(rows), 1), gamma, dtype=torch.float32, device=buffer.device)
-    return buffer.gather(rows, rows, rewards=buffer.fields["rewards"][rows], discounts=discounts, steps=steps)
+    return buffer.gather(rows, steps=steps)
