@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 
 import numpy as np
 
@@ -141,6 +143,8 @@ SHARES = (
 def check_constants(constants: RoutingConstants) -> None:
     """ValueError for constants that describe no routing problem: which one, what was found, what it needs."""
     k = constants
+    for field in fields(k):
+        _check_kind(field.name, getattr(k, field.name), field.default)
     if not k.risk_target < k.risk_limit:  # between them the price of risk rises
         raise ValueError(f"risk_limit must be above risk_target ({k.risk_target!r}), found {k.risk_limit!r}")
     sizes = dict.fromkeys(PER_ROUTER, ("arrival_rates", k.num_routers))
@@ -171,6 +175,25 @@ def check_constants(constants: RoutingConstants) -> None:
         )
     if k.outage_probability > 0 and k.outage_steps[1] > k.episode_steps:
         raise ValueError(f"outage_steps {k.outage_steps} must fit in episode_steps {k.episode_steps}")
+
+
+def _check_kind(name: str, value, default) -> None:
+    """ValueError for what is no number, or none of several, where the default is; or no name of a channel."""
+    several = isinstance(default, tuple)
+    wanted = str if name == "channel_names" else Real
+    entries = value if several and isinstance(value, tuple) else (value,)
+    fits = several == isinstance(value, tuple) and all(
+        isinstance(v, wanted) and not isinstance(v, bool) for v in entries
+    )
+    try:
+        fits = fits and (wanted is str or all(isinstance(float(v), float) for v in entries))
+    except OverflowError:
+        fits = False
+    if not fits:
+        kind = "names" if wanted is str else "numbers"
+        raise ValueError(
+            f"{name} must be {f'several {kind}' if several else 'one number'}, found {reprlib.repr(value)}"
+        )
 
 
 def checked_multiplier(multiplier, steps: int) -> np.ndarray | None:

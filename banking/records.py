@@ -16,6 +16,7 @@ Shapes: K transactions, N routers, C channels, T steps of an episode.
 from __future__ import annotations
 
 import functools
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -118,8 +119,8 @@ def _about(rows: Rows) -> list[str]:
     notes = [f"skipped: {counted(rows.blank, 'empty line')}"] if rows.blank else []
     if rows.unused:
         notes.append(f"not used: {some(rows.unused)} (channels are fitted where both channel and settled_at are given)")
-    if rows.ignored:
-        notes.append(f"ignored columns: {some(rows.ignored)}")
+    if ignored := [name for name in (*rows.ignored, *rows.currencies, *rows.statuses) if name]:
+        notes.append(f"ignored columns: {some(ignored)}")
     if "urgent" not in rows.columns:
         notes.append("no column urgent: every transaction counts as standard")
     return notes
@@ -337,8 +338,8 @@ def _known_constants(path: Path, names: Mapping[str, tuple[str, ...]], speed: fl
         if name in DIVIDED or name in MULTIPLIED:
             try:
                 value = np.asarray(value, dtype=float) * (speed if name in MULTIPLIED else 1.0 / speed)
-            except (TypeError, ValueError):
-                raise ValueError(f"{path}: {name!r} is {value!r}; give numbers") from None
+            except (TypeError, ValueError, OverflowError):
+                raise ValueError(f"{path}: {name!r} is {reprlib.repr(value)}; give numbers") from None
             value = value.tolist()
         known[name] = tuple(value) if isinstance(value, list) else value
     return known

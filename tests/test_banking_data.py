@@ -327,6 +327,13 @@ def test_known_constants_are_in_time_of_the_log(tmp_path):
         ('{"fee_weight": {"fast": 0.1}}', "give one number"),
         ('{"latency_target_ms": "soon"}', "give numbers"),
         ('{"risk_rates": [0.1, 2]}', "[0, 1]"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"burst_share": [0.5]}', "burst_share must be one number, found (0.5,)"),
+        ('{"burst_factors": [[1], [1]]}', "burst_factors must be several numbers"),
+        ('{"risk_limit": "0.1"}', "risk_limit must be one number, found"),
+        ('{"fee_weight": true}', "fee_weight must be one number, found True"),
+        ('{"fee_weight": 1%s}' % ("0" * 400), "fee_weight must be one number"),
+        ('{"latency_target_ms": NaN}', "finite"),
     ],
 )
 def test_constants_that_make_no_sense_are_refused(tmp_path, content, found):

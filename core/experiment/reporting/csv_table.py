@@ -365,6 +365,7 @@ def times(table: Table, names: Sequence[str], complaints: Complaints, empty: Seq
     for name in names:
         text = table.columns[name]
         distinct, when, zone = _parsed(text.cat.categories)
+        _refuse_other_forms(table.path, name, distinct[distinct != ""])
         nothing = (distinct == "") & (name in empty)
         wanted = "write YYYY-MM-DD, if needed with HH:MM:SS after it"
         bad = of_rows(text, when.isna() & ~nothing)
@@ -396,6 +397,26 @@ def _parsed(texts: Any) -> tuple[Any, Any, np.ndarray]:
         times.append(when.dt.as_unit("us"))
         zones += map(sys.intern, parts[2].replace({"Z": "+00:00", "UTC": "+00:00"}).fillna("no time zone"))
     return texts, pd.concat(times), np.array(zones, dtype=object)
+
+
+def _refuse_other_forms(path: Path, name: str, distinct: Any) -> None:
+    """Refuse a column in which every time is written in another way, with the lines that rewrite it."""
+
+    def refuse(form: str, how: str) -> None:
+        then = f".assign({name}=lambda t: pd.to_datetime(t.{name}, {how}))"
+        written = in_pandas(path, then=then)
+        raise ValueError(f"{path}: {name} is {form} ({distinct.iloc[0]!r}): write YYYY-MM-DD HH:MM:SS{written}")
+
+    for digits, unit, word in ((10, "s", "seconds"), (13, "ms", "milliseconds"), (16, "us", "microseconds")):
+        if distinct.str.fullmatch(rf"\d{{{digits}}}(\.\d+)?").all() and len(distinct):
+            refuse(f"in {word} since 1970", f'unit="{unit}"')
+    parts = distinct.str.extract(r"^(\d{1,2})[/.-](\d{1,2})[/.-](?:\d{4}|\d{2})(?:\D|$)")
+    if len(distinct) and parts.notna().all(axis=None):
+        first, second = (parts[k].astype(int).max() for k in (0, 1))
+        if max(first, second) <= 12:
+            refuse("with the day first, or the month: make sure which", "dayfirst=True")
+        which = "day" if first > 12 else "month"
+        refuse(f"with the {which} first", f'format="mixed", dayfirst={first > 12}')
 
 
 def _one_zone(zones: Any, lines: np.ndarray, complaints: Complaints) -> None:
