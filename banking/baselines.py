@@ -29,7 +29,7 @@ import numpy as np
 from banking.constants import DIFFICULTIES, RoutingConstants, routing_constants
 from banking.environment import TransactionRoutingEnv
 from banking.observations import LATENCY_SCALE, PENDING_SCALE
-from core.experiment.tuning import EVALUATION_SEED, TUNING_SEED, cross_entropy, half_width
+from core.experiment.tuning import EVALUATION_SEED, TUNING_SEED, cross_entropy, half_width, rounded
 
 TUNED_PATH = Path(__file__).with_name("tuned_baselines.json")
 Policy = Callable[[np.ndarray], np.ndarray]
@@ -157,6 +157,13 @@ class StaticSplit(Rule):
         noise = -np.log(self.rng.exponential(size=(*observations.shape[:-1], self.constants.num_channels)))
         return np.argmax(logits + noise, axis=-1)
 
+    def levels(self, names: list[str]) -> dict:
+        """The numbers of the rule by name (see MEANING)."""
+        k = self.constants
+        logits = np.concatenate([np.zeros((k.num_routers, 1)), self.parameters.reshape(k.num_routers, -1)], axis=1)
+        shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)  # (N, C)
+        return {"shares": {n: rounded(row, k.channel_names) for n, row in zip(names, shares, strict=True)}}
+
 
 class SizeThreshold(Rule):
     """Small amounts to the channel with the highest risk rate, large ones to the safest. Parameters: for each router
@@ -177,6 +184,13 @@ class SizeThreshold(Rule):
         rank = (np.log10(view.amount)[..., None] > thresholds).sum(axis=-1)  # (..., N)
         return np.argsort([-rho for rho in k.risk_rates], kind="stable")[rank]
 
+    def levels(self, names: list[str]) -> dict:
+        """The numbers of the rule by router, as `--rule` takes them (see MEANING)."""
+        k = self.constants
+        dollars = np.sort(10.0 ** self.parameters.reshape(k.num_routers, -1), axis=1)  # (N, C - 1)
+        channels = [k.channel_names[c] for c in np.argsort([-rho for rho in k.risk_rates], kind="stable")]
+        return {"thresholds": [rounded(column, names) for column in dollars.T], "channels": channels}
+
 
 class IndexRule(Rule):
     """The channel with the smallest price, where W is the work waiting there in ms:
@@ -195,6 +209,14 @@ class IndexRule(Rule):
         C = k.num_channels
         mean = np.concatenate([np.full(C, -6.0), np.zeros(C - 1), [-2.5]])
         return mean, np.concatenate([np.full(C, 1.0), np.full(C - 1, 1.0), [1.0]])
+
+    def levels(self, names: list[str]) -> dict:
+        """The numbers of the rule by channel (see MEANING)."""
+        k, C = self.constants, self.constants.num_channels
+        found = {"delay_price": rounded(np.exp(self.parameters[:C]), k.channel_names)}
+        constant = [0.0, *self.parameters[C : 2 * C - 1]]
+        price = float(f"{np.exp(self.parameters[2 * C - 1]):.4g}")
+        return found | {"constant": rounded(constant, k.channel_names), "risk_price": price}
 
     def prices(self, view: LocalView, workload: np.ndarray) -> np.ndarray:
         k = self.constants
@@ -230,6 +252,11 @@ class LocalIndex(IndexRule):
         C = k.num_channels
         return np.concatenate([mean, np.full(C, 0.0), np.full(C, -1.5)]), np.concatenate([sd, np.full(2 * C, 0.7)])
 
+    def levels(self, names: list[str]) -> dict:
+        k, C = self.constants, self.constants.num_channels
+        own, wait = (rounded(np.exp(self.parameters[i * C : i * C + C]), k.channel_names) for i in (2, 3))
+        return super().levels(names) | {"own_work": own, "own_wait": wait}
+
     def __call__(self, observations):
         k = self.constants
         C = k.num_channels
@@ -239,6 +266,16 @@ class LocalIndex(IndexRule):
         return self.smallest(self.prices(view, per_transaction * view.in_flight * k.work_ms + per_wait * view.wait_ms))
 
 
+MEANING = {  # of a rule's numbers; times are simulated ones
+    "shares": "of each router's transactions, drawn at random, by channel",
+    "thresholds": "dollars; amounts up to the first go to the first of `channels`, up to the second to the next, ...",
+    "channels": "in the order of the thresholds",
+    "delay_price": "reward a ms of work that waits in the channel",
+    "constant": "reward, of the channel as a whole",
+    "risk_price": "reward a dollar times the channel's risk rate",
+    "own_work": "work that waits, for each own transaction on its way there, in mean transactions",
+    "own_wait": "work that waits, for each ms that own transactions waited there lately",
+}
 TUNED: dict[str, type[Rule]] = {
     "static split": StaticSplit,
     "size threshold": SizeThreshold,

@@ -122,6 +122,7 @@ class RecordedRouting(TransactionRoutingEnv):
         constants = {**log.constants, **options}
         super().__init__(num_envs, difficulty, scenario, seed, **constants)
         self.traffic_source = Windows(log, evaluation, self.constants.step_ms, int(self.constants.episode_steps))
+        self._opened = float(log.seconds[log.part(evaluation)][0])  # when the part begins
 
     def reset(self, seed: int | Sequence[int] | None = None) -> np.ndarray:
         self.traffic_source.drawn.clear()
@@ -138,12 +139,15 @@ class RecordedRouting(TransactionRoutingEnv):
         shown = {"channel_names": np.broadcast_to(np.array(k.channel_names), (E, self._C))}
         shown |= {name: np.full(E, getattr(k, name)) for name in ("latency_target_ms", "risk_limit")}
         shown["log_speed"] = np.full(E, self.log.speed)
+        shown["router_names"] = np.broadcast_to(np.array(self.log.routers), (E, self._N))
         self._for_pictures = {name: self._unstacked(value) for name, value in shown.items()}
         return self._unstacked(self._observations())
 
     def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
         observations, rewards, dones, info = super().step(actions)
-        info["details"] |= self._for_pictures
+        now = 1000 * (self._opened + np.array(self._starts) + (self._t - 1) * self.traffic_source.step)  # ms of the log
+        time = np.datetime64(self.log.midnight, "ms") + now.astype(np.int64)  # (E,)
+        info["details"] |= self._for_pictures | {"time": self._unstacked(time)}
         if "episode_metrics" in info:  # in days: episodes of the same ones are not independent (reporting/windows.py)
             start = np.array(self._starts) / DAY
             length = self.traffic_source.steps * self.traffic_source.step / DAY

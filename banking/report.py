@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from banking.baselines import MEANING
 from core.experiment.reporting.comparison import comparison
 from core.experiment.reporting.report import Frame, Stepper, page
 from core.experiment.reporting.tables import BEFORE, BOUND, OWN, TRAINED, Gap, Results, stored_gap, summary_table
@@ -60,9 +61,10 @@ def gap(options: Options, results: Results) -> Gap | None:
 
 
 def save_tables(folder: RunFolder, results: Results) -> None:
-    """evaluation.csv, summary.csv, and one episode decision by decision."""
+    """evaluation.csv, summary.csv, rules.json, and one episode decision by decision."""
     folder.write_table("evaluation", results.evaluation)
     folder.write_table("summary", summary_table(results))
+    folder.write_json("rules", {"rules": results.levels, "meaning": MEANING})
     folder.write_table("decisions", decisions_table(results.steps))
 
 
@@ -82,15 +84,19 @@ def decisions_table(steps: Sequence[Mapping[str, Any]]):
     """One evaluated episode for an operations person: a row per step and router that had something to send."""
     import pandas as pd
 
-    rows = []
+    rows, (unit, factor, _) = [], clock(steps)
+    unit = unit.split()[0]  # ms, or s of the log
     for number, step in enumerate(steps):
         channels = step.get("channel_names", CHANNELS)
         shared = {"portfolio_risk_percent": 100 * float(step["risk"])}
-        shared |= {f"{name}_queue_ms": step["workload_ms"][c] for c, name in enumerate(channels)}
+        shared |= {f"{name}_queue_{unit}": factor * step["workload_ms"][c] for c, name in enumerate(channels)}
+        when = {"timestamp": str(step["time"]).replace("T", " ")} if "time" in step else {"time_ms": 10 * number}
+        names = step.get("router_names", range(len(step["pending"])))
         for router in np.flatnonzero(step["pending"]):
-            row = {"time_ms": 10 * number, "router": router, "pending": step["pending"][router]}
+            row = when | {"router": names[router], "pending": step["pending"][router]}
             row |= {"channel": channels[step["action"][router]], "accepted": bool(step["dispatched"][router])}
-            rows.append(row | {name: step[name][router] for name in ("amount", "latency_ms")} | shared)
+            row |= {"amount": step["amount"][router], f"latency_{unit}": factor * step["latency_ms"][router]}
+            rows.append(row | shared)
     return pd.DataFrame(rows).round(3)
 
 

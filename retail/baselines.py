@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from core.experiment.tuning import EVALUATION_SEED, TUNING_SEED, cross_entropy, student_t_quantile  # noqa: E402
+from core.experiment.tuning import EVALUATION_SEED, TUNING_SEED, cross_entropy, rounded, student_t_quantile  # noqa: E402
 from retail.clairvoyant import clairvoyant_bound  # noqa: E402
 from retail.constants import DIFFICULTIES  # noqa: E402
 from retail.environment import OBSERVATION_NAMES, MultiWarehouseEnv  # noqa: E402
@@ -41,6 +41,13 @@ RULES = {  # key in the file -> name in tables
     "s_S_joint": "(s, S), tuned jointly",
     "adaptive_alone": "adaptive base-stock, tuned alone",
     "adaptive_joint": "adaptive base-stock, tuned jointly",
+}
+MEANING = {  # of a rule's numbers; the position is what is on the shelf and under way
+    "level": "units; order every period what the position lacks to this level",
+    "min": "units; order once the position is at or below it",
+    "max": "units; order up to it",
+    "gap": "units; order only once the position is so far below the level",
+    "average_factor": "periods; this times the moving average of demand is added to the level",
 }
 PARAMETERS = ("level", "gap", "mean_factor", "average_factor")  # of `order_up_to`
 _ON_HAND, _PIPELINE, _AVERAGE = (OBSERVATION_NAMES.index(k) for k in ("on_hand/4s", "pipeline/4s", "demand_average/s"))
@@ -72,6 +79,16 @@ class OrderUpTo:
         missing = self.base + self.factor * own[..., _AVERAGE] - position  # (RETAIL-3)
         order = np.where(position <= self.reorder, missing, 0.0) / self.order_limit
         return np.clip(order, 0.0, 1.0)[..., None]
+
+    def levels(self, names: list[str]) -> dict[str, Any]:
+        """The numbers of the rule by warehouse, as `--rule` takes them (see MEANING)."""
+        if not np.isfinite(self.reorder).all():
+            adaptive = {"average_factor": rounded(self.factor, names)} if self.factor.any() else {}
+            return {"level": rounded(self.base, names)} | adaptive
+        if self.factor.any():
+            gap = rounded(self.base - self.reorder, names)
+            return {"level": rounded(self.base, names), "gap": gap, "average_factor": rounded(self.factor, names)}
+        return {"min": rounded(self.reorder, names), "max": rounded(self.base, names)}
 
 
 def order_up_to(env: MultiWarehouseEnv, parameters: dict[str, Any]) -> OrderUpTo:

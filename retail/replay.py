@@ -94,7 +94,8 @@ class RecordedWarehouses(MultiWarehouseEnv):
         self.sales = sales
         constants = {**sales.constants, **options}
         self._windows = _windows(sales, evaluation, constants["horizon"], blocks)
-        self._weekday = (sales.day(sales.training if evaluation else 0)).weekday()
+        self._first = sales.training if evaluation else 0  # period of the file
+        self._weekday = sales.day(self._first).weekday()
         super().__init__(difficulty, num_envs, seed, demand_source=self._windows, **constants)
 
     @property
@@ -105,16 +106,19 @@ class RecordedWarehouses(MultiWarehouseEnv):
         return {"reward_scale": next(costs) / max(next(costs), 1e-9)}
 
     def world(self) -> dict[str, Any]:
-        """As in MultiWarehouseEnv, with the names of the file, the days of a period, and the first day of the training
-        part, of the test part, and after both."""
+        """As in MultiWarehouseEnv, with the names of the file, the days of a period, and the dates with which the
+        training part begins, the test part begins, and the file ends."""
         sales = self.sales
-        since = [sales.day(period).isoformat() for period in (0, sales.training, len(sales.units))]
+        since = [sales.day(period).isoformat() for period in (0, sales.training, len(sales.units) - 1)]
         return {**super().world(), "agents": list(sales.warehouses), "days": sales.days, "since": since}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         observations, rewards, dones, info = super().step(actions)
         names = np.array(self.sales.warehouses)
         info["details"]["warehouse_names"] = np.broadcast_to(names, info["details"]["demand"].shape)
+        if not self._windows.blocks:  # those that are put together have no date
+            day = np.array(self._windows.starts) + self._first + self._period - 1
+            info["details"]["date"] = self._squeeze(np.datetime64(self.sales.first) + self.sales.days * day)
         if "episode_metrics" in info:  # in periods: episodes that share some are not independent (reporting/windows.py)
             start = np.array(self._windows.starts, float)
             window = {"window_start": start, "window_length": np.full(len(start), float(self.constants.horizon))}

@@ -14,6 +14,7 @@ from core.experiment.reporting.tables import BEFORE, BOUND, OWN, TRAINED, Gap, R
 from core.experiment.runs.flags import Options
 from core.experiment.runs.folders import RunFolder
 from core.experiment.runs.run import Run
+from retail.baselines import MEANING
 
 # Metrics are entries of info["episode_metrics"].
 COLUMNS = (  # (header, metric, number format) of the printed table; the first is what the problem is about
@@ -56,9 +57,10 @@ def gap(options: Options, results: Results) -> Gap | None:
 
 
 def save_tables(folder: RunFolder, results: Results) -> None:
-    """evaluation.csv, summary.csv, and one episode period by period."""
+    """evaluation.csv, summary.csv, rules.json, and one episode period by period."""
     folder.write_table("evaluation", results.evaluation)
     folder.write_table("summary", summary_table(results))
+    folder.write_json("rules", {"rules": results.levels, "meaning": MEANING})
     folder.write_table("periods", periods_table(results.steps))
 
 
@@ -69,8 +71,9 @@ def periods_table(steps: Sequence[Mapping[str, Any]]):
     rows = []
     for day, step in enumerate(steps, start=1):
         names = step.get("warehouse_names", np.arange(1, len(step["demand"]) + 1))
+        when = {"date": str(step["date"])} if "date" in step else {"day": day}
         for i, warehouse in enumerate(names):
-            rows.append({"day": day, "warehouse": warehouse, **{name: step[name][i] for name in SHOWN}})
+            rows.append(when | {"warehouse": warehouse, **{name: step[name][i] for name in SHOWN}})
     return pd.DataFrame(rows).round(4)
 
 
@@ -92,7 +95,9 @@ def stepper(results: Results) -> Stepper:
         names = step.get("warehouse_names", [f"warehouse {i + 1}" for i in range(len(step["demand"]))])
         shown = [step[name] for name in ("on_hand", "orders", "demand", "unmet")] + [other["orders"], other["unmet"]]
         rows = [[str(name), *(round(float(v[i]), 2) for v in shown)] for i, name in enumerate(names)]
-        title = f"Day {day} of {len(results.steps)}: {np.sum(step['demand']):.1f} units were asked for, "
+        when = f"{results.period.capitalize()} {day} of {len(results.steps)}"
+        when += f", {step['date']}" if "date" in step else ""
+        title = f"{when}: {np.sum(step['demand']):.1f} units were asked for, "
         title += f"{np.sum(step['unmet']):.1f} lost. Cost so far ${so_far[0]:.1f}; by the rule '{results.rule}', which "
         frames.append(Frame(f"{title}went its own way from the first day, ${so_far[1]:.1f}.", rows))
     return Stepper(columns, frames)
@@ -146,6 +151,7 @@ def draw_episode(path: Path, results: Results) -> None:
     from core.experiment.reporting import plotting
 
     steps, by_rule = results.steps, results.rule_steps
+    xlabel = results.period + (f" (the first is {steps[0]['date']})" if "date" in steps[0] else "")
     demand, unmet, stock, orders = (np.array([step[name] for step in steps]) for name in PLOTTED)  # (T, N)
     rule_unmet, rule_orders = (np.array([step[name] for step in by_rule]) for name in ("unmet", "orders"))
     names = steps[0].get("warehouse_names", [f"warehouse {i + 1}" for i in range(demand.shape[1])])
@@ -173,7 +179,7 @@ def draw_episode(path: Path, results: Results) -> None:
     title = f"One unseen episode, {results.trained[0]}: {served:.1f} % of {total:.0f} units are served, ${cost:.0f}; "
     title += f"the rule '{results.rule}', in its own course, ${rule_cost:.0f}"
     title += "" if len(largest) == demand.shape[1] else f". The {ROWS} largest of {demand.shape[1]} warehouses"
-    plotting.time_panels(path, np.arange(1, len(steps) + 1), panels, title=title, xlabel="day", looks=looks)
+    plotting.time_panels(path, np.arange(1, len(steps) + 1), panels, title=title, xlabel=xlabel, looks=looks)
 
 
 def animate(path: Path, name: str, steps: Sequence[Mapping[str, Any]], by_rule: Sequence[Mapping[str, Any]]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from banking import baselines as b
 from banking.constants import DIFFICULTIES, routing_constants
 from banking.environment import TransactionRoutingEnv
+from banking.own_rule import from_thresholds
 
 MEDIUM = routing_constants("medium", None, {})
 
@@ -238,3 +239,18 @@ def test_command_line_prints_the_table(capsys, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         b.main(["--evaluate", "--episodes", "0"])
     assert stop.value.code == 2
+
+
+def test_the_levels_of_the_tuned_rules_name_routers_and_channels():
+    env = TransactionRoutingEnv(4)
+    names, rules = env.world()["agents"], b.baselines(env)
+    observations = env.reset(0)
+    for _ in range(50):
+        observations, *_ = env.step(rules["round robin"](observations))
+    table = rules["size threshold"].levels(names)
+    np.testing.assert_array_equal(from_thresholds(env, table)(observations), rules["size threshold"](observations))
+    shares = rules["static split"].levels(names)["shares"]
+    assert list(shares) == names and all(sum(row.values()) == pytest.approx(1.0, abs=1e-3) for row in shares.values())
+    index = rules["local index"].levels(names)
+    assert set(index) == {"delay_price", "constant", "risk_price", "own_work", "own_wait"} <= set(b.MEANING)
+    assert list(index["own_wait"]) == ["internal", "external", "blockchain"] and index["constant"]["internal"] == 0.0

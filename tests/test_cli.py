@@ -230,8 +230,17 @@ def test_the_users_own_data_is_reported_learnt_from_and_judged_on_its_test_part(
     output, folder = capsys.readouterr().out, newest(tmp_path / "out")
     report = (folder / "data_report.txt").read_text()
     assert report in output and output.index("Data report") < output.index("trains 4 episodes")
-    assert "3 unseen episodes (of the test part of your data)" in output
+    assert "3 unseen episodes (of the test part of your data, 2024-" in output
     assert json.loads((folder / "config.json").read_text())["data"] == str(data)
+    table, (when, who), names = {
+        "retail": ("periods", ("date", "warehouse"), {"hamburg", "berlin", "munich", "leipzig", "rostock"}),
+        "banking": ("decisions", ("timestamp", "router"), {"north", "centre", "south"}),
+    }[name]
+    rows, since = (
+        pd.read_csv(folder / f"{table}.csv"),
+        json.loads((folder / "config.json").read_text())["world"]["since"],
+    )
+    assert set(rows[who]) <= names and since[1] <= rows[when].min() <= rows[when].max() <= since[2]
     flags = ["--resume", "--episodes", "6"]
     assert train(name, tmp_path / "out", *flags) == 0
     constants = tmp_path / "mine.constants.json"

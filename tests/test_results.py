@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from core.experiment.reporting import plotting, tables
+from core.experiment.reporting.advice import advice
 from core.experiment.reporting.comparison import comparison
 from core.experiment.reporting.tables import AFTER, BEFORE, Results, aligned, gap_lines, policy_table, summary_table
 from core.experiment.runs import folders as results
@@ -216,6 +217,39 @@ def test_a_share_stands_beside_the_rivals_and_no_percentage_of_it_is_made():
     gaps = [*COST, ("risk", "over the risk limit {:.2f} % of the time, there {:.2f} %")]
     line = gap_lines(found, ["rule"], gaps)[1]
     assert line.endswith("than rule, the best rule; over the risk limit 0.04 % of the time, there 0.07 %")
+
+
+def test_the_last_words_say_which_policy_to_use_how_sure_and_with_which_levels():
+    found = recorded_results(182, rise=1.2)
+    found.levels = {"rule": {"min": {"berlin": 2.0, "lyon": 1.5}, "max": {"berlin": 9.25, "lyon": 4.0}}}
+    said = comparison(found, [("cost", "cost", "{:.1f}")], COST, ["rule"], "of your data, 2024-07-03 to 2024-12-31")
+    last = said.splitlines()[-1]
+    assert re.match(
+        r"Use rule: 16\.\d % ± \d\.\d cheaper than the next best, after training, on 400 unseen episodes", last
+    )
+    assert (
+        "2024-07-03 to 2024-12-31" in last and "Its levels: min: berlin 2, lyon 1.5; max: berlin 9.25, lyon 4" in last
+    )
+    assert "Levels of the rules" in said and said.index("Levels of the rules") < said.index("Use rule")
+    team = advice(recorded_results(182, rise=0.8), COST[0], "these days")
+    assert team.startswith("Use the MADDPG team after training (checkpoint.pt): 20")
+    assert "Another training may turn out otherwise" in team
+
+
+def test_what_cannot_be_told_apart_is_said_and_what_sees_all_is_not_recommended():
+    found = example_results()
+    noisy = found.evaluation["policy"] == "rule"
+    found.evaluation.loc[noisy, "cost"] += np.random.default_rng(1).normal(-1, 5, noisy.sum())
+    assert "cannot be told apart here: take the one that is simpler" in advice(found, COST[0], "these")
+    found.all_seeing = ["rule"]
+    found.evaluation.loc[noisy, "team_return"] += 100.0
+    assert advice(found, COST[0], "these").startswith("Use the MADDPG team")
+    assert "Rule, which must see all queues: " in advice(found, COST[0], "these")
+
+
+def test_the_caution_comes_before_every_result_and_is_remembered_at_the_end():
+    said = comparison(example_results(), [("cost", "cost", "{:.1f}")], COST, ["rule"], "of your data", caution="look")
+    assert said.splitlines()[1] == "CAUTION: look" and said.endswith("Mind the caution above.")
 
 
 def test_the_closed_gap_counts_from_the_plain_rule_to_the_bound(tmp_path):

@@ -14,6 +14,7 @@ from core.experiment.tuning import cross_entropy
 from retail import baselines as b
 from retail.constants import DIFFICULTIES
 from retail.environment import MultiWarehouseEnv
+from retail.own_rule import from_levels
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ["random", "constant 0.5", *b.RULES.values()]
@@ -275,3 +276,16 @@ def test_the_evaluate_command_prints_the_table_and_writes_it(tmp_path):
     assert lines[0].startswith("difficulty,policy,episodes,total_cost,total_cost_ci95") and len(lines) == 1 + len(NAMES)
     nothing = subprocess.run(command[:2], cwd=tmp_path, capture_output=True, text=True)
     assert nothing.returncode == 2 and "--tune" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["(s, S), tuned jointly", "base-stock, tuned alone", "adaptive base-stock, tuned jointly"]
+)
+def test_the_levels_of_a_rule_are_a_rule_again(name):
+    """What rules.json holds is what --rule takes."""
+    env = MultiWarehouseEnv("medium", num_envs=50)
+    rule, observations = b.baselines(env)[name], env.reset(0)
+    levels = rule.levels(env.world()["agents"])
+    again = from_levels(env, levels)
+    assert set(levels) <= set(b.MEANING) and list(next(iter(levels.values()))) == env.world()["agents"]
+    np.testing.assert_allclose(again(observations), rule(observations), atol=2e-3)

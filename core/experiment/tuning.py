@@ -96,3 +96,8 @@ def half_width(*sources: Any, confidence: float = 0.95) -> float:
 def plus_minus(number: str, mean: float, half: float, unit: str = "") -> str:
     """'39.0 ± 0.6', or the mean alone where there is no interval. A sign in the format is the mean's."""
     return number.format(mean) + unit + ("" if np.isnan(half) else f" ± {number.replace('{:+', '{:').format(half)}")
+
+
+def rounded(values: Any, names: Any) -> dict[str, float]:
+    """(N,) numbers -> an object by name, to four digits."""
+    return {str(name): float(f"{value:.4g}") for name, value in zip(names, np.ravel(values), strict=True)}

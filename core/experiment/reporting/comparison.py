@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core.experiment.reporting.advice import advice, level_lines
 from core.experiment.reporting.tables import KNOWN, Gap, Results, gap_lines, policy_table
 
 
@@ -45,4 +46,7 @@ def comparison(
     for policy in results.trained:
         lines += [f"{policy.capitalize()} (paired on the same episodes, ± half the 95 % interval):"]
         lines += [f"  {line}" for line in gap_lines(results, rivals, gaps, policy)]
-    return "\n".join(lines)
+    if results.levels:
+        lines += ["\nLevels of the rules (all of them, and what they mean: rules.json):", *level_lines(results)]
+    judged = f"{results.evaluated} unseen episodes ({judged_on})"
+    return "\n".join([*lines, "", advice(results, gaps[0], judged), *(["Mind the caution above."] if caution else [])])

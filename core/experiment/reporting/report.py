@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.experiment.reporting.advice import advice
 from core.experiment.reporting.tables import BEFORE, TRAINED, Results, gap_lines
 from core.experiment.tuning import plus_minus
 
@@ -66,6 +67,8 @@ def page(
     parts = [f"<h1>{escape(title)}</h1>"]
     parts += [f'<p class="caution">Caution: {escape(caution)}</p>'] if caution else []
     parts += [f"<p>{escape(_setting(results, judged_on))}</p>"]
+    judged = f"{results.evaluated} unseen episodes ({judged_on})"
+    parts += [f"<p><b>{escape(advice(results, gaps[0], judged))}</b></p>"]
     for policy in results.trained:
         lines = "".join(f"<li>{escape(line)}</li>" for line in gap_lines(results, rivals, gaps, policy))
         parts += [f"<p><b>{escape(policy.capitalize())}</b>, paired on the same episodes:</p><ul>{lines}</ul>"]

@@ -42,6 +42,8 @@ class Results:
     rule: str = ""  # whose decisions stand beside the team's
     rule_steps: Sequence[Mapping[str, Any]] = ()  # the same episode by that rule
     period: str = "day"  # of recorded data
+    levels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # tuned rule -> its numbers, by name
+    all_seeing: Sequence[str] = ()  # rules that need more than an agent sees
 
     @property
     def evaluated(self) -> int:

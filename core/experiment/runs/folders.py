@@ -5,6 +5,7 @@
         progress.csv      a row per training episode
         evaluation.csv    a row per policy, training seed and evaluated episode
         summary.csv       a row per policy: mean and 95 % interval of every metric
+        rules.json        the levels of every tuned rule
         checkpoint.pt     the newest state of the training, and the one before it
         *.png             pictures
     <results>/latest      the name of the newest run folder
@@ -143,6 +144,9 @@ class RunFolder:
     def write_table(self, name: str, table) -> None:
         """Write a pandas table as `<name>.csv`. Names that a spreadsheet would run as a formula get a ' in front."""
         write_text(self.path / f"{name}.csv", _as_csv(table))
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        write_text(self.path / f"{name}.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
     def write_progress(self, history) -> None:
         """Make progress.csv the whole history, a row per training episode; only what is new is formatted."""

@@ -82,6 +82,7 @@ class Run:
         self._tables: list[Any] = []
         self._histories: dict[bool, dict[int, Any]] = {False: {}, True: {}}  # known form? -> seed -> history
         self._recorded: dict[str, list[dict[str, Any]]] = {}  # trained form -> one evaluated episode, step by step
+        self._rules: Mapping[str, Any] = {}  # those that were judged
         self._beside: tuple[str, list[dict[str, Any]]] = "", []  # a rule, and its steps of that episode
 
     # --- before anything is written -----------------------------------------------------------------------------------
@@ -173,7 +174,7 @@ class Run:
 
         if not self.is_main:
             return
-        started = time.perf_counter()
+        started, self._rules = time.perf_counter(), rules
         for name, rule in tqdm(rules.items(), "classical rules", leave=False, disable=self.options.quiet or None):
             self._judge(rule, name)
         self.say(f"{len(rules)} classical rules evaluated in {time.perf_counter() - started:.0f} s")
@@ -246,10 +247,14 @@ class Run:
         from core.experiment.reporting.tables import Results
 
         evaluation = pd.concat(self._tables, ignore_index=True)
-        options, period = self.options, "week" if self.unseen.world().get("days") == 7 else "day"
+        options, world = self.options, self.unseen.world()
+        rules = self._rules.items()
+        more = {"levels": {name: rule.levels(world["agents"]) for name, rule in rules if hasattr(rule, "levels")}}
+        more |= {"all_seeing": [name for name, rule in rules if getattr(rule, "needs_env", False)]}
+        more |= {"period": "week" if world.get("days") == 7 else "day"}
         histories, known = self._histories[False], self._histories[True]
         found = Results(options.algo, options.episodes, histories, evaluation, (), weights, known, *self._beside)
-        return dataclasses.replace(found, steps=self._recorded[found.trained[0]], period=period)
+        return dataclasses.replace(found, steps=self._recorded[found.trained[0]], **more)
 
     def write(self, name: str, text: str) -> None:
         """A text file in the run's folder."""
@@ -259,7 +264,8 @@ class Run:
     def judged_on(self) -> str:
         """Which episodes policies are judged on, in words."""
         if self.options.data is not None:
-            return "of the test part of your data"
+            _, first, last = self.unseen.world()["since"]
+            return f"of the test part of your data, {first} to {last}"
         return self.options.difficulty + (", validation" if self.options.validation else "")
 
     def finish(self) -> None:
