@@ -218,8 +218,9 @@ EXAMPLES = {"retail": ROOT / "retail/example_sales.csv", "banking": ROOT / "bank
 def untuned(monkeypatch, short_episodes):
     """A rule that needs no tuning on recorded data, which takes a minute."""
     for module, shape in ((retail.train, (1,)), (banking.train, ())):
-        rule = lambda seen, shape=shape: np.zeros(seen.shape[:2] + shape, int)  # noqa: E731
-        monkeypatch.setattr(module, "rules", lambda env, rule=rule: {"nothing": rule})
+        rule = lambda seen, shape=shape: np.zeros(seen.shape[:-1] + shape, int)  # noqa: E731
+        found = {"nothing": rule, module.BESIDE: rule}
+        monkeypatch.setattr(module, "rules", lambda env, found=found: found)
 
 
 @pytest.mark.parametrize("name", ["retail", "banking"])
