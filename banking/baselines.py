@@ -5,7 +5,7 @@ The two global references read the channels' true workloads through `begin_episo
 information costs. Rules with parameters were tuned by the cross-entropy method (Rubinstein 1999) on their own seeds:
 
     python banking/baselines.py --tune                      # all difficulties; writes tuned_baselines.json
-    python banking/baselines.py --evaluate --difficulty hard
+    python banking/baselines.py --evaluate hard
 
 Observations are (N, O), or (E, N, O) when stacked; actions are channel numbers (N,) or (E, N).
 A rule with parameters of shape (E, d) plays another candidate in each copy: that is how tuning runs.
@@ -14,6 +14,7 @@ A rule with parameters of shape (E, d) plays another candidate in each copy: tha
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import platform
 import sys
@@ -310,7 +311,7 @@ def tuned_rule(name: str, difficulty: str, constants: RoutingConstants | None = 
     if name not in stored.get(difficulty, {}).get("rules", {}):
         raise ValueError(
             f"{TUNED_PATH.name} has no parameters of {name!r} for {difficulty!r}; "
-            f"run: python banking/baselines.py --tune --difficulty {difficulty}"
+            f"run: python banking/baselines.py --tune {difficulty}"
         )
     constants = constants or routing_constants(difficulty, None, {})
     parameters = stored[difficulty]["rules"][name]["parameters"]
@@ -407,7 +408,7 @@ def tune(difficulties: list[str], plan: TuningPlan, path: Path = TUNED_PATH, qui
         }
         print(f"{difficulty}: tuned {len(TUNED)} rules in {time.perf_counter() - started:.0f} s", flush=True)
         stored[difficulty] = {
-            "command": f"python banking/baselines.py --tune --difficulty {difficulty} --generations {plan.generations}",
+            "command": f"python banking/baselines.py --tune {difficulty} --generations {plan.generations}",
             "method": {"name": "cross-entropy method on the mean team return", **asdict(plan)},
             "seeds": {"first": TUNING_SEED, "last": TUNING_SEED + plan.generations * plan.episodes - 1},
             "versions": {"python": platform.python_version(), "numpy": np.__version__},
@@ -435,42 +436,68 @@ COLUMNS = {
 }
 
 
-def print_table(difficulty: str, scenario: str | None, episodes: int, seed: int) -> None:
-    where = f"{difficulty}, {scenario}" if scenario else difficulty
+def evaluation_rows(difficulty: str, scenario: str | None, episodes: int) -> list[dict]:
+    """A row a rule: mean and 95 % half-width of every metric of COLUMNS on the evaluation seeds."""
+    rows = []
+    for name, policy in baselines(difficulty).items():
+        metrics = evaluate_rule(policy, difficulty, episodes, scenario=scenario)
+        row = {"difficulty": difficulty, "scenario": scenario or "", "policy": name, "episodes": episodes}
+        for metric in COLUMNS:
+            row |= {metric: metrics[metric].mean(), f"{metric}_ci95": half_width(metrics[metric])}
+        rows.append(row)
+    return rows
+
+
+def print_table(rows: list[dict]) -> None:
+    first, episodes = rows[0], rows[0]["episodes"]
+    where = f"{first['difficulty']}, {first['scenario']}" if first["scenario"] else first["difficulty"]
     print(
-        f"{where}: {episodes} episodes, seeds {seed}..{seed + episodes - 1}; "
+        f"{where}: {episodes} episodes, seeds {EVALUATION_SEED}..{EVALUATION_SEED + episodes - 1}; "
         "mean ± 95 % half-width; team reward = sum over agents and time"
     )
     print(f"{'policy':28s}" + "".join(f"{title:>18s}" for title, _ in COLUMNS.values()))
-    for name, policy in baselines(difficulty).items():
-        metrics = evaluate_rule(policy, difficulty, episodes, seed, scenario=scenario)
-        cells = (f"{metrics[m].mean():.{d}f} ± {half_width(metrics[m]):.{d}f}" for m, (_, d) in COLUMNS.items())
-        print(f"{name:28s}" + "".join(f"{cell:>18s}" for cell in cells), flush=True)
+    for row in rows:
+        cells = (f"{row[m]:.{d}f} ± {row[f'{m}_ci95']:.{d}f}" for m, (_, d) in COLUMNS.items())
+        print(f"{row['policy']:28s}" + "".join(f"{cell:>18s}" for cell in cells), flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--tune", action="store_true", help=f"tune the rules with parameters and write {TUNED_PATH.name}")
-    what.add_argument("--evaluate", action="store_true", help="play all rules and print the table")
-    parser.add_argument("--difficulty", choices=list(DIFFICULTIES), help="one difficulty (tune: all, evaluate: medium)")
+    several, plan = dict(nargs="*", choices=list(DIFFICULTIES), metavar="DIFFICULTY"), TuningPlan()
+    parser.add_argument("--tune", **several, help="tune the rules and store them (no name: all difficulties)")
+    parser.add_argument("--evaluate", **several, help="print the table (no name: all difficulties)")
     parser.add_argument("--scenario", choices=["outage"], help="evaluate under a scenario")
-    parser.add_argument("--episodes", type=int, default=1024, help="evaluation episodes")
-    parser.add_argument("--seed", type=int, default=EVALUATION_SEED, help="seed of the first evaluation episode")
-    parser.add_argument("--generations", type=int, default=TuningPlan.generations, help="tuning generations a rule")
-    parser.add_argument("--quiet", action="store_true", help="tuning prints only a line a difficulty")
+    parser.add_argument("--episodes", type=int, default=2000, help="evaluation episodes a rule")
+    parser.add_argument("--out", type=Path, help="write the table there as CSV too")
+    parser.add_argument(
+        "--tuning-episodes", type=int, default=plan.episodes, help="episodes that every candidate plays"
+    )
+    parser.add_argument("--candidates", type=int, default=plan.candidates, help="of a generation of the tuning")
+    parser.add_argument("--generations", type=int, default=plan.generations, help="of the tuning of a rule")
+    parser.add_argument("--seed", type=int, default=plan.seed, help="of the cross-entropy method's samples")
+    parser.add_argument("--quiet", action="store_true", help="say little while tuning: a line a difficulty")
     given = parser.parse_args(arguments)
-    if given.episodes < 1 or given.generations < 1 or given.seed < 0:
-        parser.error("--episodes and --generations must be at least 1, --seed at least 0")
+    if given.tune is None and given.evaluate is None:
+        parser.error("give --tune or --evaluate")
+    if min(given.episodes, given.tuning_episodes, given.candidates, given.generations) < 2 or given.seed < 0:
+        parser.error("--episodes, --tuning-episodes, --candidates and --generations must be at least 2, --seed 0")
+    plan = TuningPlan(given.generations, given.candidates, given.tuning_episodes, seed=given.seed)
     try:
-        if given.tune:
-            chosen = [given.difficulty] if given.difficulty else list(DIFFICULTIES)
-            tune(chosen, TuningPlan(generations=given.generations), quiet=given.quiet)
-        else:
-            print_table(given.difficulty or "medium", given.scenario, given.episodes, given.seed)
-    except ValueError as error:
+        if given.tune is not None:
+            tune(given.tune or list(DIFFICULTIES), plan, quiet=given.quiet)
+        table = []
+        for difficulty in [] if given.evaluate is None else given.evaluate or DIFFICULTIES:
+            rows = evaluation_rows(difficulty, given.scenario, given.episodes)
+            print_table(rows)
+            table += rows
+        if given.out and table:
+            with open(given.out, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, fieldnames=list(table[0]))
+                writer.writeheader()
+                writer.writerows(table)
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -297,16 +297,20 @@ def _row(name: str, cost: np.ndarray, unmet: np.ndarray, demand: np.ndarray) -> 
     }
 
 
+FLAGS = {"episodes": "tuning-episodes", "population": "candidates", "iterations": "generations"}  # of `tune`
+
+
 def _tune_and_store(difficulty: str, arguments: argparse.Namespace) -> None:
     stored = json.loads(TUNED_FILE.read_text(encoding="utf-8")) if TUNED_FILE.exists() else {}
     options = dict(
         episodes=arguments.tuning_episodes,
-        population=arguments.population,
-        iterations=arguments.iterations,
+        population=arguments.candidates,
+        iterations=arguments.generations,
         seed=arguments.seed,
     )
-    parameters = tune(difficulty, **options, report=lambda line: print(line, flush=True))
-    flags = " ".join(f"--{name.replace('episodes', 'tuning-episodes')} {value}" for name, value in options.items())
+    report = {} if arguments.quiet else {"report": lambda line: print(line, flush=True)}
+    parameters = tune(difficulty, **options, **report)
+    flags = " ".join(f"--{FLAGS.get(name, name)} {value}" for name, value in options.items())
     stored[difficulty] = {
         "command": f"python retail/baselines.py --tune {shlex.quote(difficulty)} {flags}",
         "seeds": [TUNING_SEED, TUNING_SEED + options["episodes"] - 1],
@@ -331,14 +335,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--bound-episodes", type=int, default=500, help="episodes of the clairvoyant bound, 0 for none")
     parser.add_argument("--out", type=Path, help="write the table there as CSV too")
     parser.add_argument("--tuning-episodes", type=int, default=1000, help="episodes that every candidate plays")
-    parser.add_argument("--population", type=int, default=48, help="candidates of an iteration of the tuning")
-    parser.add_argument("--iterations", type=int, default=40, help="of the tuning")
+    parser.add_argument("--candidates", type=int, default=48, help="of a generation of the tuning")
+    parser.add_argument("--generations", type=int, default=40, help="of the tuning of a rule")
     parser.add_argument("--seed", type=int, default=0, help="of the cross-entropy method's samples")
+    parser.add_argument("--quiet", action="store_true", help="say nothing while tuning")
     arguments = parser.parse_args(argv)
     if arguments.tune is None and arguments.evaluate is None:
         parser.error("give --tune or --evaluate")
-    if min(arguments.episodes, arguments.tuning_episodes, arguments.population, arguments.iterations) < 2:
-        parser.error("--episodes, --tuning-episodes, --population and --iterations must be at least 2")
+    if min(arguments.episodes, arguments.tuning_episodes, arguments.candidates, arguments.generations) < 2:
+        parser.error("--episodes, --tuning-episodes, --candidates and --generations must be at least 2")
     for difficulty in [] if arguments.tune is None else arguments.tune or DIFFICULTIES:
         _tune_and_store(difficulty, arguments)
     rows = []

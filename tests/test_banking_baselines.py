@@ -200,7 +200,7 @@ def test_the_stored_parameters_say_where_they_come_from():
     assert set(stored) == set(DIFFICULTIES)
     for difficulty, entry in stored.items():
         generations, rules = entry["method"]["generations"], entry["rules"]
-        command = f"python banking/baselines.py --tune --difficulty {difficulty} --generations {generations}"
+        command = f"python banking/baselines.py --tune {difficulty} --generations {generations}"
         assert entry["command"] == command and set(entry["versions"]) == {"python", "numpy"}
         assert entry["seeds"]["first"] == b.TUNING_SEED >= 900_000_000
         assert set(rules) == set(b.TUNED)
@@ -227,13 +227,13 @@ def test_missing_or_unfitting_parameters_are_refused(tmp_path, monkeypatch):
         two = dict(arrival_rates=(1, 1), burst_factors=(1, 1), amount_medians=(9, 9), urgent_probabilities=(0, 0))
         b.baselines(TransactionRoutingEnv(**two))
     monkeypatch.setattr(b, "TUNED_PATH", tmp_path / "nothing.json")
-    with pytest.raises(ValueError, match="--tune --difficulty easy"):
+    with pytest.raises(ValueError, match="--tune easy"):
         b.baselines("easy")
 
 
 def test_command_line_prints_the_table(capsys, monkeypatch):
     monkeypatch.setattr(b, "baselines", lambda difficulty: {"always external": b.Always(1)})
-    assert b.main(["--evaluate", "--episodes", "2", "--difficulty", "easy"]) == 0
+    assert b.main(["--evaluate", "easy", "--episodes", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "seeds 10000..10001" in lines[0] and len(lines) == 3 and lines[2].startswith("always external")
     with pytest.raises(SystemExit) as stop:

@@ -79,6 +79,15 @@ def test_help_explains_every_flag_and_its_default(name, demo, capsys):
     assert "130" in printed and "143" in printed
 
 
+def test_the_rules_of_both_problems_take_the_same_flags(capsys):
+    flags = []
+    for name in PROBLEMS:
+        with pytest.raises(SystemExit):
+            importlib.import_module(f"{name}.baselines").main(["--help"])
+        flags.append(set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)))
+    assert flags[0] - flags[1] == {"--bound-episodes"} and flags[1] - flags[0] == {"--scenario"}
+
+
 def test_the_scripts_start_from_any_folder(tmp_path):
     done = script("banking/demo.py", "--help", cwd=tmp_path)
     assert done.returncode == 0 and "--fast" in done.stdout and done.stderr == ""
@@ -99,6 +108,8 @@ def test_a_demo_shows_before_and_after_and_fills_its_folder(tmp_path, name, step
     done = script(f"{name}/demo.py", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "> before training" in done.stdout and "> after training" in done.stdout and "than before" in done.stdout
+    assert re.search(r"^  2 of 2 episodes, \d+ s: .* on 2 unseen episodes$", done.stdout, re.MULTILINE), "no silence"
+    assert f"python main.py --play {newest(tmp_path / 'results')}" in done.stdout and "rehearsal" not in done.stdout
     assert "it/s" not in done.stderr and "episode/s" not in done.stderr, "no progress bar but on a terminal"
     run = newest(tmp_path / "results")
     assert str(run) in done.stdout

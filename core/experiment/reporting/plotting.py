@@ -105,6 +105,7 @@ def learning_curve(
         lines = {name: rules[name] for name in colours}
         if bound is not None:
             lines[bound[0]], colours[bound[0]] = bound[1], BLACK
+        lines = {name: value for name, value in lines.items() if value > 0}  # a bound over two episodes may be below
         for name, value in lines.items():
             axes.axhline(value, color=colours[name], linewidth=1.4, linestyle=(0, (4, 2)), zorder=1)
         _name_lines(figure, axes, lines, colours)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from core.experiment.reporting.tables import AFTER, BEFORE, CURVE_EPISODES, KNOW
 from core.experiment.runs import distributed
 from core.experiment.runs.command import Command, RunError
 from core.experiment.runs.flags import Options
-from core.experiment.runs.folders import RunFolder, printable, provenance, require_writable, write_text
+from core.experiment.runs.folders import ROOT, RunFolder, printable, provenance, require_writable, write_text
 from core.experiment.runs.own_rule import load_rule
 from core.experiment.runs.resume import STORED, fingerprints, read_checkpoint, reopen, require_same_world, world_sha256
 from core.experiment.runs.settings import Setting, curriculum_level
@@ -213,11 +214,21 @@ class Run:
         every = max(1, options.episodes // 10)
         eval_every = every if options.eval_every is None else options.eval_every
 
-        def look() -> Any:
-            return evaluate(self.unseen, agents, min(CURVE_EPISODES, options.eval_episodes), self.first_seed)
+        done, started = 0, time.perf_counter()
 
-        def harder(now: Any) -> None:
-            env.set_difficulty(curriculum_level(now.fraction))
+        def begin_round(now: Any) -> None:
+            nonlocal done
+            done = min(now.episodes + options.num_envs, options.episodes)  # when the round is over
+            if options.curriculum:
+                env.set_difficulty(curriculum_level(now.fraction))
+
+        def look() -> Any:
+            table = evaluate(self.unseen, agents, min(CURVE_EPISODES, options.eval_episodes), self.first_seed)
+            if not sys.stderr.isatty():  # no bar is shown: a line tells that it goes on
+                header, metric, number = self.headline
+                how = f"{header} {number.format(table[metric].mean())} on {len(table)} unseen episodes"
+                self.say(f"  {done} of {options.episodes} episodes, {time.perf_counter() - started:.0f} s: {how}")
+            return table
 
         with stop.patiently():
             history = train(
@@ -230,7 +241,7 @@ class Run:
                 evaluation=look if eval_every else None,
                 save_every=every if options.save_every is None else options.save_every,
                 resume=resume,
-                on_round=harder if options.curriculum else None,
+                on_round=begin_round,
                 stop=lambda: stop.requested is not None,
                 progress=False if options.quiet else self.headline[1],
             )
@@ -269,10 +280,21 @@ class Run:
         return self.options.difficulty + (", validation" if self.options.validation else "")
 
     def finish(self) -> None:
-        """Say where everything is."""
-        if self.is_main:
-            quiet = self.options.quiet
-            print(self.folder.path if quiet else f"\nResults: {self.folder.path}\n", flush=True)
+        """Say where everything is, what to open, and what to do next."""
+        if not self.is_main:
+            return
+        if self.options.quiet:
+            print(self.folder.path, flush=True)
+            return
+        path = self.folder.path
+        name = path.name if path.parent == (ROOT / self.problem / "results").resolve() else shlex.quote(str(path))
+        asked = ("play", "audit") if self.options.data else ("play", "audit", "what-if")
+        lines = ["", f"Results: {path}", "Open report.html there. Next:"]
+        lines += [f"  python main.py --{flag} {name}" for flag in asked]
+        if self.options.fast:
+            lines += ["This was a rehearsal (--fast): its team learnt from a fraction of the episodes and is not good"]
+            lines += ["yet. Leave --fast out for the figures of the README."]
+        self.say("\n".join([*lines, ""]))
 
     # --- what they need -----------------------------------------------------------------------------------------------
 
