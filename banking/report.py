@@ -23,6 +23,7 @@ COLUMNS = (  # (header, metric, number format) of the printed table; the first i
     ("$ a transaction", "cost_per_transaction", "{:.3f}"),
     ("team reward", "team_return", "{:.0f}"),
 )
+PRINTED = (("latency, ms", "latency_ms", "{:.0f}"), *COLUMNS[1:])  # as wide as a terminal
 DATA_COLUMNS = (  # of the table on the user's own log
     ("latency, s of your log", "latency_log_s", "{:,.2f}"),
     ("above the risk limit, % of time", "risk_violation_percent", "{:.2f}"),
@@ -48,7 +49,7 @@ CHANNELS = ("internal", "external", "blockchain")
 
 def tell(run: Run, results: Results, caution: str = "") -> None:
     """Print the comparison of all policies, after what must be read before it."""
-    columns = COLUMNS if run.options.data is None else DATA_COLUMNS
+    columns = PRINTED if run.options.data is None else DATA_COLUMNS
     run.say(comparison(results, columns, GAPS, RIVALS, run.judged_on(), gap(run.options, results), caution))
 
 

@@ -24,6 +24,7 @@ COLUMNS = (  # (header, metric, number format) of the printed table; the first i
     ("stock, units", "on_hand", "{:.1f}"),
     ("imbalance, units", "inventory_balance", "{:.2f}"),
 )
+PRINTED = (*COLUMNS[:2], ("units moved", "units_moved", "{:.1f}"), COLUMNS[4])  # as wide as a terminal
 GAPS = (("total_cost", "cheaper", "dearer"), ("stockout_percent", "fewer stockouts", "more stockouts"))
 RIVALS = (OWN, "base-stock, tuned jointly", "adaptive base-stock, tuned jointly")
 SHARES = {"stockout_percent": "demand"}  # metric that is a share -> the one that it is a share of
@@ -45,7 +46,7 @@ SHOWN = ("demand", "orders", "shipped", "on_hand", "unmet", "received_transfer",
 
 def tell(run: Run, results: Results, caution: str = "") -> None:
     """Print the comparison of all policies, after what must be read before it."""
-    run.say(comparison(results, COLUMNS, GAPS, RIVALS, run.judged_on(), gap(run.options, results), caution=caution))
+    run.say(comparison(results, PRINTED, GAPS, RIVALS, run.judged_on(), gap(run.options, results), caution=caution))
 
 
 def gap(options: Options, results: Results) -> Gap | None:

@@ -71,7 +71,7 @@ def test_a_function_joins_tables_sentences_pictures_and_the_report(tmp_path, cap
     table = pd.read_csv(run / "evaluation.csv").set_index("policy")["total_cost"]
     expected = evaluate(MultiWarehouseEnv(num_envs=2), lambda seen: np.full((*seen.shape[:-1], 1), 0.5), 2)
     assert table["your rule"].tolist() == pytest.approx(expected["total_cost"].tolist())
-    assert "  your rule" in printed and "than your rule" in printed
+    assert "  your rule" in printed and "than your rule" in " ".join(printed.split())
     page = (run / "report.html").read_text()
     assert "than your rule" in page and "by the rule 'your rule'" in page
     assert json.loads((run / "config.json").read_text())["rule"] == stated

@@ -82,7 +82,7 @@ def test_every_name_is_escaped_wherever_it_stands(made):
     found = Reader(made(caution=EVIL, data_report=EVIL))
     assert not any("onerror" in attributes for _, attributes in found.tags)
     assert [tag for tag, _ in found.tags].count("script") == 1
-    assert " ".join(found.text).count(EVIL) == 7, "title, heading, caution, sentence, row, file, command"
+    assert " ".join(found.text).count(EVIL) == 8, "title, heading, caution, advice, sentence, row, file, command"
     data = re.match(r"const episode = (\{.*?\});", found.script)
     assert "<" not in data[1] and json.loads(data[1])["frames"][2] == [f"day 2 {EVIL}", [[EVIL, 1.0]]]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from core.experiment.reporting.advice import advice, level_lines
 from core.experiment.reporting.tables import KNOWN, Gap, Results, gap_lines, policy_table
+
+WIDTH = 100  # columns of a terminal
 
 
 def comparison(
@@ -27,26 +30,31 @@ def comparison(
         gap: from the plain rule to the bound, where one is known for these episodes.
         caution: what must be read before every result; "" for nothing.
     """
-    lines = [f"\nCAUTION: {caution}"] if caution else []
-    lines += [
-        f"\n{results.evaluated} unseen episodes ({judged_on}), mean ± half the 95 % interval. {results.luck}\n",
-        policy_table(results, columns, gap) + "\n",
-    ]
+    lines = ["", wrapped(f"CAUTION: {caution}")] if caution else []
+    what = f"{results.evaluated} unseen episodes ({judged_on}), mean ± half the 95 % interval. {results.luck}"
+    lines += ["", wrapped(what), "", policy_table(results, columns, gap), ""]
     if gap is not None:
-        lines += [
-            f"Gap closed: 0 % is {gap.plain}, 100 % the clairvoyant bound, which nobody can beat: "
-            f"{gap.bound:.4g} ± {gap.half_width:.2g} (docs/BENCHMARKS.md, section 1).\n"
-        ]
+        bound = f"{gap.bound:.4g} ± {gap.half_width:.2g} (docs/BENCHMARKS.md, section 1)"
+        what = f"Gap closed: 0 % is {gap.plain}, 100 % the clairvoyant bound, which nobody can beat: {bound}."
+        lines += [wrapped(what), ""]
     if KNOWN in results.policies:
-        lines += [
-            f"{KNOWN.capitalize()}: the same algorithm, episodes and seed, but in training it is\n"
-            "told what every action did and what the others would have done, in place of a learnt critic. Agents see\n"
-            "what they always saw.\n"
-        ]
+        what = "the same algorithm, episodes and seed, but in training it is told what every action did and what the "
+        what += "others would have done, in place of a learnt critic. Agents see what they always saw."
+        lines += [wrapped(f"{KNOWN.capitalize()}: {what}"), ""]
     for policy in results.trained:
         lines += [f"{policy.capitalize()} (paired on the same episodes, ± half the 95 % interval):"]
-        lines += [f"  {line}" for line in gap_lines(results, rivals, gaps, policy)]
+        lines += [wrapped(line, "  ", "    ") for line in gap_lines(results, rivals, gaps, policy)]
     if results.levels:
-        lines += ["\nLevels of the rules (all of them, and what they mean: rules.json):", *level_lines(results)]
+        lines += [
+            "\nLevels of the rules (all of them, and what they mean: rules.json):",
+            *(wrapped(line, others=" " * 8) for line in level_lines(results)),
+        ]
     judged = f"{results.evaluated} unseen episodes ({judged_on})"
-    return "\n".join([*lines, "", advice(results, gaps[0], judged), *(["Mind the caution above."] if caution else [])])
+    lines += ["", wrapped(advice(results, gaps[0], judged))]
+    return "\n".join([*lines, *(["Mind the caution above."] if caution else [])])
+
+
+def wrapped(text: str, first: str = "", others: str = "") -> str:
+    """Text in lines of at most WIDTH columns, with an indentation of the first and of the others."""
+    options = {"initial_indent": first, "subsequent_indent": others, "break_on_hyphens": False}
+    return textwrap.fill(text, WIDTH, **options)

@@ -8,6 +8,7 @@ over several trainings, theirs too.
 from __future__ import annotations
 
 import functools
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -261,13 +262,20 @@ def stored_gap(table: Path, difficulty: str, plain: str, means: Mapping[str, flo
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as text: the first column to the left, the others to the right, a rule under the header."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    """Rows of cells as text: the first column to the left, the others to the right, a rule under the header.
+
+    A header that is longer than what stands under it takes several lines.
+    """
+    head, body = rows[0], rows[1:]
+    widths = [max([1, *(len(row[i]) for row in body), *map(len, head[i].split())]) for i in range(len(head))]
+    wrapped = [textwrap.wrap(text, width) for text, width in zip(head, widths, strict=True)]
+    tall = max(map(len, wrapped))
+    wrapped = [[""] * (tall - len(lines)) + lines for lines in wrapped]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in rows
+        for row in [*zip(*wrapped, strict=True), *body]
     ]
-    return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
+    return "\n".join([*lines[:tall], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[tall:]])
 
 
 def gap_words(results: Results, policy: str, rival: str, metric: str, lower: str, higher: str) -> str:
