@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from core.experiment.reporting import checks
+from core.experiment.reporting.checks import names_alike, no_thousands_points
 from core.experiment.reporting.csv_table import (
     Complaints,
     Table,
     constants_path,
     counted,
+    line_numbers,
     numbers,
     read_csv,
     some,
@@ -33,6 +34,7 @@ from core.experiment.reporting.csv_table import (
     texts,
     times,
 )
+from retail import checks
 from retail.constants import RetailConstants, resolve
 from retail.repeats import without_repeats
 
@@ -89,35 +91,36 @@ def load_sales(path: str | Path) -> Sales:
 def _load(path: Path, _: tuple) -> Sales:  # the stamps make a changed file another one
     table = read_csv(path, COLUMNS)
     complaints = Complaints(path)
-    (dates,) = times(table, ["date"], complaints)
-    units = numbers(table, "units", complaints, "give the units sold, 0 or more")
+    (when,) = times(table, ["date"], complaints)
+    units = numbers(table, "units", complaints, "give the units sold, or returned with a minus", negative=True)
     names = texts(table, "warehouse", complaints)
     complaints.refuse()
-    checks.names_alike(table, "warehouse")
-    checks.no_thousands_points(table, "units")
-    days = _spacing(table, dates.dt.normalize(), complaints)
+    names_alike(table, "warehouse")
+    no_thousands_points(table, "units")
+    checks.no_missing_codes(table, "units", units)
+    dates, notes = checks.local_days(table, "date", when)
+    days = _spacing(table, dates, complaints)
     column, warehouses = names.factorize()  # in the order of the file: neighbours are neighbours in the ring
     warehouses = warehouses.to_numpy(str)
-    rows, repeats = without_repeats(table, dates, column, units)
-    notes = [
-        *checks.far_values(table, "units", units),
-        *checks.utc_midnights(table, "date"),
-        *_skipped(table),
-        *repeats,
-    ]
     if len(warehouses) < 2:
         raise ValueError(
             f"{path}: only the warehouse {str(warehouses[0])!r} was found; give two or more, by name in "
             "the column warehouse (one alone has nobody to share with)"
         )
-    first, matrix, more = _matrix(dates[rows].dt.normalize(), column[rows], units[rows], len(warehouses), days)
-    checks.no_sums(path, warehouses, matrix)
-    start, length = _longest_run(~matrix.any(axis=1))
-    checks.no_far_dates(path, length, len(matrix), first + timedelta(days=days * start))
-    training = _split(path, len(matrix), days)
-    since = (first + timedelta(days=days * training)).isoformat()
-    checks.business_in_the_test(path, matrix.any(axis=1), training, since)
-    return _fitted(path, len(table), warehouses, first, days, matrix, training, notes + more)
+    kind = column + len(warehouses) * (units < 0)  # a return is no other total of its date
+    rows, repeats = without_repeats(table, dates + (when - when.dt.normalize()), kind, units)
+    lines, column, units, dates = table.lines[rows], column[rows], units[rows], dates[rows]
+    first = dates.min()
+    period = ((dates - first).dt.days // days).to_numpy()
+    matrix, returned = _matrix(period, column, units, lines)
+    grid = checks.Grid(
+        path, warehouses, matrix, first.date(), days, _split(path, len(matrix), days), period, column, lines
+    )
+    for check in checks.CHECKS:
+        notes += check(grid)
+    notes = [*notes, *returned, *_skipped(table), *repeats, *_gaps(grid)]
+    notes = sorted(notes, key=lambda note: not note.startswith("CAUTION"))
+    return _fitted(path, len(table), grid, notes)
 
 
 # --- rows -> matrix ---------------------------------------------------------------------------------------------------
@@ -156,24 +159,40 @@ def _skipped(table: Table) -> list[str]:
     return notes
 
 
-def _matrix(dates: Any, column: np.ndarray, units: np.ndarray, n: int, days: int):
-    """Rows -> date of the first period, (P, N) units, notes. A period without a row is one without sales."""
-    first = dates.min()
-    period = ((dates - first).dt.days // days).to_numpy()
-    matrix, there = np.zeros((period.max() + 1, n)), np.zeros((period.max() + 1, n), bool)
+def _matrix(
+    period: np.ndarray, column: np.ndarray, units: np.ndarray, lines: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """Rows -> (P, N) units, and notes on returns: they are taken off the sales of their day, down to nothing."""
+    matrix = np.zeros((period.max() + 1, column.max() + 1))
     np.add.at(matrix, (period, column), units)
-    there[period, column] = True
-    notes = []
-    if not there.all():
-        start, length = _longest_run(~there.any(axis=1))
-        word = PERIOD[days]
-        share = f"{int((~there).sum()):,} of {there.size:,}"
-        notes.append(f"gaps: {share} pairs of {word} and warehouse have no row: counted as no sales")
-        if length:
-            begins = (first + np.timedelta64(int(start) * days, "D")).date()
-            longest = f"longest stretch without any row: {counted(length, word)} from {begins}"
-            notes.append(f"{longest}; fill it if it was an outage of the export")
-    return first.date(), matrix, notes
+    returns = units < 0
+    if not returns.any():
+        return matrix, []
+    found = (
+        f"returns: {counted(int(returns.sum()), 'row')} of negative units ({line_numbers(lines[returns])}) taken off"
+    )
+    notes, below = [f"{found} the sales of their date and warehouse"], matrix[period, column] < 0
+    if below.any():
+        where = line_numbers(lines[below & returns])
+        notes.append(
+            f"CAUTION: more is returned than sold on a day ({where}): {-matrix[matrix < 0].sum():g} units lost"
+        )
+    return np.maximum(matrix, 0.0), notes
+
+
+def _gaps(grid: checks.Grid) -> list[str]:
+    """Notes on what has no row: it counts as no sales."""
+    there = np.zeros(grid.units.shape, bool)
+    there[grid.period, grid.place] = True
+    if there.all():
+        return []
+    word, share = PERIOD[grid.days], f"{int((~there).sum()):,} of {there.size:,}"
+    notes = [f"gaps: {share} pairs of {word} and warehouse have no row: counted as no sales"]
+    start, length = _longest_run(~there.any(axis=1))
+    if length:
+        longest = f"longest stretch without any row: {counted(length, word)} from {grid.day(start)}"
+        notes.append(f"{longest}; fill it if it was an outage of the export")
+    return notes
 
 
 def _longest_run(true: np.ndarray) -> tuple[int, int]:
@@ -199,8 +218,9 @@ def _split(path: Path, periods: int, days: int) -> int:
 # --- constants --------------------------------------------------------------------------------------------------------
 
 
-def _fitted(path, rows, warehouses, first, days, matrix, training, notes) -> Sales:
+def _fitted(path: Path, rows: int, grid: checks.Grid, notes: list[str]) -> Sales:
     """Drop warehouses that sold nothing in training, fit the constants, take what the user knows."""
+    warehouses, matrix, days, training = grid.names, grid.units, grid.days, grid.training
     sold = matrix[:training].sum(axis=0) > 0
     if not sold.all():
         notes = [*notes, f"dropped: {some(warehouses[~sold])}, which sold nothing in the training part"]
@@ -214,7 +234,7 @@ def _fitted(path, rows, warehouses, first, days, matrix, training, notes) -> Sal
     fitted = fit_constants(matrix[:training], days)
     known = _known_constants(path, names, fitted)
     constants = fitted | known
-    return Sales(path, rows, names, first, days, matrix, training, constants, tuple(known), tuple(notes))
+    return Sales(path, rows, names, grid.first, days, matrix, training, constants, tuple(known), tuple(notes))
 
 
 def fit_constants(units: np.ndarray, days: int = 1) -> dict[str, Any]:

@@ -379,7 +379,7 @@ REFUSED = {
     "ambiguous date": (with_line(9, "01/02/2024,b,1"), ["line 9: date is '01/02/2024', no date"]),
     "no date": (with_line(9, ",b,1"), ["line 9: date is '', no date"]),
     "mistyped year": (with_line(9, "0224-01-04,b,1"), ["line 9", "year"]),
-    "negative units": (with_line(9, "2024-01-04,b,-3"), ["line 9: units is '-3', negative", "0 or more"]),
+    "a code for nothing": (with_line(9, "2024-01-04,b,-999"), ["line 9: units is -999, which stands for a missing"]),
     "units in words": (with_line(9, "2024-01-04,b,many"), ["line 9: units is 'many', no number"]),
     "decimal comma": (with_line(9, '2024-01-04,b,"1,5"'), ["line 9: units is '1,5', no number", "point"]),
     "no units": (with_line(9, "2024-01-04,b,"), ["line 9: units is empty"]),
@@ -423,9 +423,9 @@ def test_every_bad_line_is_told_at_once_and_many_are_counted(tmp_path):
 def test_line_numbers_are_those_of_the_file_even_after_quoted_line_breaks(tmp_path):
     text = GOOD.replace("units", "units,note", 1).replace("\n", ",\n").replace("units,note,", "units,note", 1)
     lines = text.splitlines()
-    lines[4], lines[9] = '2024-01-02,b,1,"two\nlines"', "2024-01-05,b,-2,"
+    lines[4], lines[9] = '2024-01-02,b,1,"two\nlines"', "2024-01-05,b,x,"
     (tmp_path / "sales.csv").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match="line 11: units is '-2'"):
+    with pytest.raises(ValueError, match="line 11: units is 'x'"):
         load_sales(tmp_path / "sales.csv")
 
 

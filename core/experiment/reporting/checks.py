@@ -94,14 +94,6 @@ def far_values(table: Table, column: str, values: np.ndarray) -> list[str]:
     ]
 
 
-def utc_midnights(table: Table, column: str) -> list[str]:
-    """A caution on local midnights that were written in UTC, so that every date is one day early."""
-    text = table.columns[column]
-    if text.str.fullmatch(r"\S+[T ](?:1[2-9]|2[0-3]):00(?::00(?:\.0+)?)? ?(?:Z|UTC|\+00(?::?00)?)").all():
-        return [f"CAUTION: {column} is late in the evening in UTC in every line: local midnights, one day early?"]
-    return []
-
-
 def cautions(notes: Any) -> list[str]:
     """Those notes of a file that must be read beside every result."""
     return [note.removeprefix(CAUTION) for note in notes if note.startswith(CAUTION)]
