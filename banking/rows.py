@@ -100,7 +100,7 @@ def _parsed(table: Table) -> tuple[Any, list[str]]:
     moments = ["timestamp", "settled_at"] if "settled_at" in there else ["timestamp"]
     columns = {"line": table.lines, "again": table.repeats}
     columns |= dict(zip(moments, times(table, moments, complaints, empty=["settled_at"]), strict=True))
-    columns["bare"] = _without_time(there["timestamp"])
+    columns["bare"] = _without_time(there.pop("timestamp"))
     columns["router"] = texts(table, "router", complaints).astype("category")
     columns["amount"] = numbers(table, "amount", complaints, "give what is paid, above 0 (no refunds)", positive=True)
     if "urgent" in there:

@@ -23,6 +23,7 @@ from core.team.files import require_regular
 
 SHOWN = 10  # bad lines told in full
 HEAD = 50  # lines looked through for a header that is not the first
+REMEMBERED = 500_000  # texts of a column that are looked up; an older one that comes again is met later
 SLICE = 500_000  # texts taken apart at once: each becomes several while it is
 YEARS = (1970, 2100)  # a year outside is a typing error
 TIME = (
@@ -30,6 +31,8 @@ TIME = (
     r"(?:[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?))?"  # time of day
     r" ?(Z|UTC|[+-]\d{2}(?::?\d{2})?)?$"  # time zone
 )
+PLAIN_TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?"
+NO_ZONE = "no time zone"
 
 # In the place of a name these say that there is none, as pandas, R, SQL and spreadsheets write it.
 NO_NAME = set("null nan none n/a na n.a. #n/a #na nil nat <na> <null> (null) (blank) undefined - -- ?".split())
@@ -83,10 +86,16 @@ class Table:
 
 
 class _Distinct(dict):
-    """Text -> its number, in the order in which the texts come."""
+    """Text -> its number. `texts`: in the order of the numbers; a text that comes again late may have several."""
+
+    def __init__(self):
+        self.texts: list[str] = []
 
     def __missing__(self, text: str) -> int:
-        self[text] = number = len(self)
+        if len(self) == REMEMBERED:  # as in a column that is different in every line
+            self.clear()
+        self[text] = number = len(self.texts)
+        self.texts.append(text)
         return number
 
 
@@ -137,15 +146,16 @@ def read_csv(path: str | Path, required: Sequence[str], optional: Sequence[str] 
     complaints.refuse()
     if not lines:
         raise ValueError(f"{path}: no row was found under the header; give a row for every record")
-    columns = {name: _column(*both) for name, both in zip(places, zip(texts, codes, strict=True), strict=True)}
+    del filling
+    columns = {name: _column(texts.pop(0).texts, codes.pop(0)) for name in places}  # one let go after the other
     ignored = [name.strip() for name in header if _plain(name) not in wanted]
     repeats = pd.Series(np.frombuffer(keys, np.int64)).duplicated().to_numpy()
     written = {name: header[place] for name, place in places.items()}
     return Table(path, columns, np.array(lines), ignored, blank, repeats, written)
 
 
-def _column(texts: _Distinct, codes: array) -> Any:
-    """Categorical Series of the texts without the blanks around them, which may make two of them one."""
+def _column(texts: list[str], codes: array) -> Any:
+    """Categorical Series of the texts without the blanks around them, of which several may be one."""
     import pandas as pd
 
     merged, plain = pd.factorize(pd.Index([text.strip() for text in texts], dtype=object))
@@ -390,17 +400,24 @@ def _parsed(texts: Any) -> tuple[Any, Any, np.ndarray]:
 
     texts, times, zones = pd.Series(texts, dtype=object), [], []
     for start in range(0, len(texts), SLICE):
-        parts = texts[start : start + SLICE].str.extract(TIME)
+        some_texts = texts[start : start + SLICE]
+        if some_texts.str.fullmatch(PLAIN_TIME).all():  # as most files have them
+            times.append(pd.to_datetime(some_texts, errors="coerce", format="ISO8601").dt.as_unit("us"))
+            zones += [NO_ZONE] * len(some_texts)
+            continue
+        parts = some_texts.str.extract(TIME)
         clock = parts[1].fillna("00:00")
         clock = clock.where(clock.str.len() > 5, clock + ":00")
         when = pd.to_datetime(parts[0] + "T" + clock, errors="coerce", format="ISO8601")
         times.append(when.dt.as_unit("us"))
-        zones += map(sys.intern, parts[2].replace({"Z": "+00:00", "UTC": "+00:00"}).fillna("no time zone"))
+        zones += map(sys.intern, parts[2].replace({"Z": "+00:00", "UTC": "+00:00"}).fillna(NO_ZONE))
     return texts, pd.concat(times), np.array(zones, dtype=object)
 
 
 def _refuse_other_forms(path: Path, name: str, distinct: Any) -> None:
     """Refuse a column in which every time is written in another way, with the lines that rewrite it."""
+    if not len(distinct) or re.match(TIME, distinct.iloc[0]):
+        return
 
     def refuse(form: str, how: str) -> None:
         then = f".assign({name}=lambda t: pd.to_datetime(t.{name}, {how}))"
@@ -408,10 +425,10 @@ def _refuse_other_forms(path: Path, name: str, distinct: Any) -> None:
         raise ValueError(f"{path}: {name} is {form} ({distinct.iloc[0]!r}): write YYYY-MM-DD HH:MM:SS{written}")
 
     for digits, unit, word in ((10, "s", "seconds"), (13, "ms", "milliseconds"), (16, "us", "microseconds")):
-        if distinct.str.fullmatch(rf"\d{{{digits}}}(\.\d+)?").all() and len(distinct):
+        if distinct.str.fullmatch(rf"\d{{{digits}}}(\.\d+)?").all():
             refuse(f"in {word} since 1970", f'unit="{unit}"')
     parts = distinct.str.extract(r"^(\d{1,2})[/.-](\d{1,2})[/.-](?:\d{4}|\d{2})(?:\D|$)")
-    if len(distinct) and parts.notna().all(axis=None):
+    if parts.notna().all(axis=None):
         first, second = (parts[k].astype(int).max() for k in (0, 1))
         if max(first, second) <= 12:
             refuse("with the day first, or the month: make sure which", "dayfirst=True")
