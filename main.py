@@ -20,6 +20,8 @@ FLAGS = {
     "demos": ("fast", "seed", "device", "out"),
     "audit": ("seed",),
     "what_if": ("episodes", "out"),
+    "export": ("to",),
+    "deploy": ("episodes", "seed"),
     "play": ("seed", "out"),
     "runs": (),
     "compare": ("out",),
@@ -41,6 +43,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="is execution decentralized? Of a run folder, or retail/results/latest",
     )
     add("--what-if", type=Path, metavar="RUN", help="what if demand surges, a channel fails, ...?")
+    add("--export", metavar="RUN", help="each agent as a folder that needs NumPy alone, in --to DIR")
+    add("--deploy", metavar="RUN", help="every agent in a process of its own, from its exported files; one is killed")
     playing = "one unseen episode of its team as a GIF (default: of the newest run)"
     add("--play", nargs="?", const=True, metavar="RUN", help=playing)
     runs = "what was run, with what result (DIR: where to look; default: both results folders)"
@@ -61,9 +65,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="of the training, or of the episode (default: 0; play: 10000)",
     )
     add("--device", metavar="D", help="demos: auto, cpu, cuda, cuda:N (default: auto)")
-    add("--episodes", type=int, metavar="N", help="what-if: unseen episodes a policy (default: 1000)")
+    add("--episodes", type=int, metavar="N", help="unseen episodes a policy (default: what-if 1000, deploy 5)")
     out = "demos: results go to DIR/retail and DIR/banking; what-if, play, compare: to DIR (default: in the run's)"
     add("--out", type=Path, metavar="DIR", help=out)
+    add("--to", type=Path, metavar="DIR", help="export: a new folder, or an empty one")
     options = parser.parse_args(argv)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device or "auto"):
         parser.error(f"argument --device: {options.device!r} was found; give auto, cpu, cuda or cuda:N")
@@ -72,6 +77,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         if getattr(options, flag) is not None:
             belongs = " or ".join(name.replace("_", "-") for name, flags in FLAGS.items() if flag in flags)
             parser.error(f"argument --{flag}: it is for {belongs}; leave it out")
+    if options.export is not None and options.to is None:
+        parser.error("argument --export: --to DIR is missing: say where the agents go")
     return options
 
 
@@ -105,6 +112,17 @@ def main(argv: list[str] | None = None) -> int:
             from core.experiment.deployment.what_if import what_if
 
             what_if(options.what_if, 1000 if options.episodes is None else options.episodes, options.out)
+        if options.export:
+            from core.experiment.deployment.export import export_run
+
+            export_run(options.export, options.to)
+        if options.deploy:
+            from core.experiment.deployment.deploy import EPISODES, deploy
+
+            seed = {} if options.seed is None else {"seed": options.seed}
+            command.exit_code = (
+                0 if deploy(options.deploy, EPISODES if options.episodes is None else options.episodes, **seed) else 1
+            )
         if options.play:
             from core.experiment.deployment.play import play
 

@@ -18,6 +18,7 @@ import io
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import get_type_hints
 
@@ -48,7 +49,7 @@ NOT_RUN = (
 OTHER_PROGRAMS = {"--index-url", "--nproc-per-node"}  # flags of pip and torchrun
 
 BLOCK = re.compile(r"((?:^<!-- run: [^\n]+ -->\n)*)^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SCRIPT = re.compile(r"(?:python3? |torchrun (?:--\S+ )*)(-m )?([\w./]+)(.*)")
+SCRIPT = re.compile(r"(?:python3? |torchrun (?:--\S+ )*)(-m )?([\w./-]+)(.*)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 KEY_TABLE = re.compile(r"<!-- keys: (\w+) -->\n(.*?)(?=<!-- keys: )", re.DOTALL)
@@ -82,6 +83,7 @@ def module_of(script: str):
 @functools.cache
 def flags_of(script: str) -> set[str]:
     """All flags that ``--help`` of a script names."""
+    script = "core/experiment/deployment/policy.py" if script.endswith("/policy.py") else script
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), pytest.raises(SystemExit):
         module_of(script).main(["--help"])
@@ -93,13 +95,18 @@ def run(command: str, folder: Path) -> int:
     words = shlex.split(command)
     for name in ("retail", "banking"):
         words = [word.replace(f"{name}/results", str(folder / name)) for word in words]
-    words = [str(folder / word) if word.endswith(".csv") and not (ROOT / word).exists() else word for word in words]
+    made = [word.startswith("agents") or word.endswith(".csv") and not (ROOT / word).exists() for word in words]
+    words = [str(folder / word) if new else word for word, new in zip(words, made, strict=True)]
     if words[:2] == ["python", "-c"]:
         exec(words[2], {})
         return 0
     if words[0] != "python":
         return subprocess.run(words, cwd=ROOT, capture_output=True, timeout=20).returncode
     script, arguments = words[1], words[2:]
+    if Path(script).is_absolute():  # an exported policy, which needs nothing of this repository
+        return subprocess.run(
+            [sys.executable, "-I", *words[1:]], cwd=folder, capture_output=True, timeout=60
+        ).returncode
     if script.endswith(("train.py", "demo.py")):
         arguments += ["--out", str(folder / script.split("/")[0])]
     return module_of(script).main(arguments)
@@ -237,7 +244,7 @@ def test_flags_that_are_named_exist():
     scripts = [
         f"{problem}/{name}.py" for problem in ("retail", "banking") for name in ("train", "demo", "decide", "baselines")
     ]
-    known = set().union(*map(flags_of, ["main.py", *scripts])) | OTHER_PROGRAMS
+    known = set().union(*map(flags_of, ["main.py", "agents/policy.py", *scripts])) | OTHER_PROGRAMS
     for page in PAGES:
         prose = re.sub(r"<!--.*?-->", "", text(page), flags=re.DOTALL)
         assert set(FLAG.findall(prose)) - known == set(), page

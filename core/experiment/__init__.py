@@ -12,7 +12,7 @@ Read the files in this order; what an earlier one needs of a later one can be ta
    disk, `seeds.py`, `signals.py`, `side_by_side.py` and `distributed.py` (`torchrun`) the rest.
 7. `reporting/`: from numbers to people. `tables.py`, `comparison.py`, `plotting.py`; `csv_table.py` reads a user's file
    and refuses it line by line where it cannot be used.
-8. `deployment/`: from a trained team to decisions. `saved_teams.py` opens what a run left (`open_run`); `audit.py` and
-   `what_if.py` question it; `policy.py` is an agent outside of this project.
+8. `deployment/`: from a trained team to decisions. `saved_teams.py` opens a run (`open_run`); `decide.py` and `why.py`
+   decide and explain, `export.py`, `policy.py` and `deploy.py` take agents elsewhere, `audit.py` and `what_if.py` ask.
 9. `pettingzoo_adapter.py`: environments of another protocol, both ways.
 """

@@ -27,7 +27,7 @@ from torch import nn
 from core.base_agent import AgentTeam
 from core.experiment.deployment import policy as runner
 from core.experiment.deployment.policy import RULES, Exported, Policy
-from core.experiment.deployment.saved_teams import TrainedRun
+from core.experiment.deployment.saved_teams import TrainedRun, open_run
 from core.experiment.runs.command import UsageError
 
 PARITY = 10_000  # observations on which every agent is compared with the team
@@ -129,6 +129,13 @@ def export(run: TrainedRun, out: Path) -> list[Path]:
         (Path(place) / "agents").chmod(0o755)
         (Path(place) / "agents").replace(out)
     return [out / name for name in _folder_names(run)]
+
+
+def export_run(name: str | Path, out: Path) -> None:
+    """Export the team of a run, and say what was written. Raises as `open_run` and `export` do."""
+    for folder in export(open_run(name), out):
+        print(folder, flush=True)
+    print(f"Each decides as the team does on {PARITY:,} observations. Ask one: python {folder}/policy.py --help")
 
 
 def _folder_names(run: TrainedRun) -> list[str]:

@@ -228,12 +228,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="policy.py", description=__doc__.splitlines()[0], allow_abbrev=False)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--inputs", metavar="FILE.csv", help="a header of named inputs, then a line a decision; -: stdin")
+    what.add_argument("--example", metavar="FILE.csv", help="write such a file with what the training saw on average")
     what.add_argument("--observations", action="store_true", help="lines of observations on stdin, for machines")
     parser.add_argument("--fallback", action="store_true", help="where inputs cannot be used, let the rule decide")
     parser.add_argument("--whole-units", action="store_true", help="round orders to whole units")
     options = parser.parse_args(argv)
     try:
         agent = Exported(Path(__file__).resolve().parent)
+        if options.example:
+            with open(options.example, "x", encoding="utf-8", newline="") as file:
+                rows = csv.writer(file, lineterminator="\n")
+                rows.writerows([agent.typical, [f"{value:.4g}" for value in agent.typical.values()]])
+            return 0
         if options.observations:
             serve_observations(agent.policy, len(agent.low))
             return 0
