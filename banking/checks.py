@@ -24,6 +24,7 @@ BATCH_BINS = 10.0  # of a median time to settlement: how closely that is looked 
 BATCHED = "routing changes no time to settlement there, do not rely on the results"
 BATCH_ROWS = 100  # settled transactions that tell
 BLOCK = 3  # lines that are there again one under the other: a part of an export
+KEY = re.compile(r"id\b|uuid|\bref|number|num\b|\bno\b|key|hash")  # a column by which every payment is another
 FEW = 0.01  # share of the transactions below which a router that ends or begins is not worth a word
 SILENT = 20.0  # mean times between its transactions, and a day, after which a router has ended
 RENAMED_DAYS = 2  # from the end of one name to the beginning of another
@@ -84,9 +85,13 @@ def _mirrored(frame: Any) -> bool:
 # --- amounts ----------------------------------------------------------------------------------------------------------
 
 
-def no_far_amounts(rows: Rows) -> list[str]:
-    """A caution on amounts far above all others."""
-    return checks.far_values(rows, "amount", rows.frame["amount"].to_numpy())
+def no_far_values(rows: Rows) -> list[str]:
+    """Cautions on amounts, and on times to settlement, far above all others."""
+    notes = checks.far_values(rows, "amount", rows.frame["amount"].to_numpy())
+    if rows.fitted:
+        took = (rows.frame["settled_at"] - rows.frame["timestamp"]).dt.total_seconds().fillna(0.0)
+        notes += checks.far_values(rows, "the time to settlement", took.to_numpy())
+    return notes
 
 
 def one_currency(rows: Rows) -> list[str]:
@@ -340,7 +345,7 @@ def _ranges(lines: np.ndarray) -> list[str]:
     cuts = np.flatnonzero(np.diff(lines) > 1)
     starts, ends = np.concatenate([[0], cuts + 1]), np.concatenate([cuts, [len(lines) - 1]])
     pairs = zip(lines[starts].tolist(), lines[ends].tolist(), strict=True) if len(lines) else ()
-    return [f"{a:,} to {b:,}" if b > a else f"{a:,}" for a, b in pairs]
+    return [f"{a} to {b}" if b > a else f"{a}" for a, b in pairs]
 
 
 def repeated_lines(rows: Rows) -> tuple[Rows, list[str]]:
@@ -349,7 +354,8 @@ def repeated_lines(rows: Rows) -> tuple[Rows, list[str]]:
     if not again.any():
         return rows, []
     when, found = rows.frame["timestamp"], counted(int(again.sum()), "repeated line")
-    if rows.ignored or "settled_at" in rows.columns or (when != when.dt.floor("s")).any():
+    key = any(KEY.search(name.casefold()) for name in rows.ignored)
+    if key or "settled_at" in rows.columns or (when != when.dt.floor("s")).any():
         return rows.keep(~again), [f"duplicates: {found} dropped (line {some(rows.lines[again])})"]
     return rows, [f"duplicates: {found} kept: payments of one second may be alike (line {some(rows.lines[again])})"]
 
@@ -399,7 +405,7 @@ CHECKS = (
     times_of_day,
     settled_when,
     no_far_dates,
-    no_far_amounts,
+    no_far_values,
     one_currency,
     failed_payments,
     no_batches,

@@ -292,7 +292,7 @@ REFUSED_PAYMENTS = {
     "an old date": ([*payments(), "1970-01-01 00:00:01,b,5"], "far from the rest: line 4002"),
     "the same payments with other numbers": (
         ["timestamp,router,amount,id", *(f"{x},{i}" for i, x in enumerate(PAYMENTS + PAYMENTS[1000:1100]))],
-        "100 payments (line 4,002 to 4,101) are there already",
+        "100 payments (line 4002 to 4101) are there already",
     ),
     "a router renamed on a later test day": (
         payments(router=lambda i: "abcd"[i % 4] if i < 3500 else "abce"[i % 4]),
@@ -345,6 +345,10 @@ TOLD = {
     "an amount out of all proportion": (
         [*payments(), "2024-03-17 20:00:00,b,5000000"],
         "far above all others in line 4002",
+    ),
+    "settled out of all proportion": (
+        settled(lambda t, i: t + timedelta(seconds=60 + 7 * i % 100, days=6000 * (i == 1000))),
+        "the time to settlement is far above all others in line 1002",
     ),
     "nightly batches": (settled(lambda t, i: next_batch(t, 24, 9 * 3600)), "all payments " + BATCHED),
     "batches four times a day": (settled(lambda t, i: next_batch(t, 6, 300)), "all payments " + BATCHED),
@@ -401,12 +405,12 @@ def test_batches_are_no_queue_even_where_the_means_agree(tmp_path):
 @pytest.mark.parametrize(
     ("copies", "lines"),
     [
-        (PAYMENTS * 2, "4,002 to 8,001"),
-        (PAYMENTS * 3, "4,002 to 12,001"),
-        (PAYMENTS * 4, "4,002 to 16,001"),
-        (PAYMENTS + PAYMENTS[:1333], "4,002 to 5,334"),
-        (PAYMENTS[:2000] + PAYMENTS[1988:], "2,002 to 2,013"),
-        (sorted(PAYMENTS + PAYMENTS[1000:2000]), "1,003"),
+        (PAYMENTS * 2, "4002 to 8001"),
+        (PAYMENTS * 3, "4002 to 12001"),
+        (PAYMENTS * 4, "4002 to 16001"),
+        (PAYMENTS + PAYMENTS[:1333], "4002 to 5334"),
+        (PAYMENTS[:2000] + PAYMENTS[1988:], "2002 to 2013"),
+        (sorted(PAYMENTS + PAYMENTS[1000:2000]), "1003"),
         ([line for line in PAYMENTS for _ in "ab"], "3, 5, 7"),
     ],
 )
@@ -422,6 +426,9 @@ def test_equal_payments_of_one_second_count_as_many_as_they_are(tmp_path):
     log = load(tmp_path, [payments()[0], *pairs], load_log)
     assert len(log.seconds) == len(pairs) > 1.2 * len(fares)
     assert any("kept: payments of one second may be alike" in note for note in log.notes)
+    for column, count in (("city", len(pairs)), ("transaction_id", len(fares))):  # only an id tells them apart
+        lines = [f"{payments()[0]},{column}", *(f"{line},x" for line in pairs)]
+        assert len(load(tmp_path, lines, load_log).seconds) == count
 
 
 def test_payments_of_few_amounts_in_whole_minutes_are_alike_by_chance(tmp_path):
