@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.base_agent import AgentTeam, BaseAgent, TeamConfig
+from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
 from core.replay_buffer import Batch, ReplayBuffer
 from core.team.config import Count, NotNegative, Positive, Share, Whole, Widths
 from core.team.spread import make_stack
@@ -42,6 +42,7 @@ class MADDPGConfig(TeamConfig):
     critic_summary: Whole = 0  # a shared critic sees the others through so many numbers that it learns; 0: directly
     pair_weight: Share = 0.0  # share of the critic's loss on differences of two copies that meet the same chance
     actor_objective: Literal["own", "team"] = "own"  # agent i climbs Q_i (the paper), or all climb the sum of the Q_j
+    known_consequences: bool = False  # the actors' slope from info["consequences"] in place of the critics'
     noise_std: NotNegative = 1.0  # exploration noise before the sigmoid, times epsilon
     temperature: Positive = 1.0  # of the Gumbel-softmax; lower = closer to one-hot, noisier gradients
     logit_penalty: NotNegative = 1e-3  # weight of the squared logits, against saturation
@@ -97,6 +98,15 @@ def deterministic_policy_loss(q: Tensor, logits: Tensor, active: Tensor, logit_p
     """
     objective = (-q + logit_penalty * logits.square().mean(dim=-1)) * active  # (N, B)
     return (objective.sum(dim=-1) / active.sum(dim=-1).clamp(min=1.0)).sum()  # (MADDPG-8)
+
+
+def known_values(consequences: Tensor, actions: Tensor) -> Tensor:
+    """What actions are worth where it is known what they did; only the slope means something.
+
+    consequences: (N, B, A), slopes of the team's cost, or costs of the discrete actions, which is the same for one-hot
+    `actions` (N, B, A); NaN where there was no choice. -> (N, B)
+    """
+    return -(consequences.nan_to_num() * actions).sum(dim=-1)  # (MADDPG-15)
 
 
 def around_the_ring(blocks: Tensor) -> Tensor:
@@ -197,13 +207,25 @@ class MADDPGTeam(AgentTeam):
             raise ValueError("pair_weight compares two copies: give num_envs >= 2, or --set pair_weight=0")
         return ReplayBuffer(self.config.buffer_size, num_envs, self.device)
 
+    def observe(self, transition: Transition) -> dict[str, float]:
+        """Store a step, and learn if it is time: with known consequences, when they are told."""
+        self.told = transition.consequences is not None
+        if self.config.known_consequences and not self.told and (transition.terminated | transition.truncated).any():
+            raise ValueError("known_consequences: an episode ended without info['consequences']; hand them over then")
+        return super().observe(transition)
+
+    def updates_due(self) -> int:
+        """See `AgentTeam.updates_due`."""
+        return self.told * self.config.updates_per_step if self.config.known_consequences else super().updates_due()
+
     def update(self, batch: Batch | None = None) -> dict[str, float]:
-        """One step of all critics, then of all actors, then of all targets."""
-        c = self.config
+        """One step of all critics, then of all actors, then of all targets; with known consequences, no critics."""
+        c, report = self.config, {}
         if batch is None:
             batch = self.experience().sample(c.batch_size, self.generator, pairs=c.pair_weight > 0)
-        loss = self.critic_loss(batch)
-        report = {"critic_loss": float(loss.detach()), "critic_gradient": self.descend("critic", loss)}
+        if not c.known_consequences:
+            loss = self.critic_loss(batch)
+            report = {"critic_loss": float(loss.detach()), "critic_gradient": self.descend("critic", loss)}
         self.updates += 1
         if self.updates % c.policy_delay == 0:
             loss = self.actor_loss(batch)
@@ -229,7 +251,9 @@ class MADDPGTeam(AgentTeam):
         active = batch.active if active is None else active
         logits = self.networks["actor"](self.agent_inputs(batch.observations))  # (N, B, A)
         pi = self.differentiable_actions(logits, batch.action_masks)  # (N, B, A), where (MADDPG-7) takes the slope
-        if self.config.actor_objective == "own":
+        if self.config.known_consequences:
+            q = known_values(self.config.reward_scale * batch.consequences.transpose(0, 1), pi)
+        elif self.config.actor_objective == "own":
             # Agent i's critic sees i's new action and the others' stored ones, so loss i moves only agent i.
             stored = self.stored_actions(batch.actions)  # (N, B, A)
             joint = torch.where(self.own_action, pi[None], stored[None])  # (N, N, B, A)  (MADDPG-9)

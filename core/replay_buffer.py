@@ -37,6 +37,7 @@ class Batch:
     action_masks: Tensor | None = None  # (B, N, A) bool
     next_action_masks: Tensor | None = None  # (B, N, A) bool
     memories: Tensor | None = None  # (B, N, H), of recurrent agents before the step; 0 where an episode begins
+    consequences: Tensor | None = None  # (B, N, A), what each action did, where the environment said so
     steps: int = 1  # T of recurrent agents, whose rows are (T, B / T) in order
     pairs: bool = False  # row b of each half is of two copies that met the same chance, at the same step
 
@@ -127,6 +128,16 @@ class ReplayBuffer(_Rows):
         self.position = (self.position + self.num_envs) % self.capacity
         self.size = min(self.size + self.num_envs, self.capacity)
         self.waiting = self.waiting or not bool(transition.active.any(axis=1).all())
+        if transition.consequences is not None:
+            self.look_back(torch.from_numpy(transition.consequences))
+
+    def look_back(self, consequences: Tensor) -> None:
+        """Write beside each step of the episodes that have just ended what its actions did, (E, T, N, A)."""
+        known = consequences.transpose(0, 1).flatten(0, 1)[-self.capacity :]  # in the order of the rows
+        if "consequences" not in self.fields:
+            self.allocate("consequences", known, known.shape[1:])
+        rows = (self.position - len(known) + torch.arange(len(known), device=self.device)) % self.capacity
+        self.fields["consequences"][rows] = known.to(self.fields["consequences"])
 
     def sample(self, batch_size: int, generator: torch.Generator, pairs: bool = False) -> Batch:
         """Draw `batch_size` rows with replacement, among those in which somebody is active.

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from retail.consequences import Played, consequences
 from retail.constants import DIFFICULTIES, RetailConstants, is_int, resolve
 from retail.observations import OBSERVATION_NAMES, WEEK, Units
 
@@ -45,6 +46,9 @@ class MultiWarehouseEnv:
         supplier_multiplier: what-if, (T,) factors on the supplier's capacity (0: it ships nothing).
         demand_source: callable rng -> (T + 8, N) units that replaces the demand generator, for instance by windows of
             recorded sales; the rest of the episode is drawn as before.
+        consequences: hand over `info["consequences"]` at the last step: dollars that the team pays more for the whole
+            order limit more, by the slope of each order, (T, N, 1) or (E, T, N, 1) (consequences.py). For training; no
+            warehouse observes it.
         constants: any field of `RetailConstants`.
 
     Actions are (N, 1) floats in [0, 1], the order as a share of `order_limit`; observations (N, 14) float32, named in
@@ -70,6 +74,7 @@ class MultiWarehouseEnv:
         demand_multiplier: np.ndarray | None = None,
         supplier_multiplier: np.ndarray | None = None,
         demand_source: Callable[[np.random.Generator], np.ndarray] | None = None,
+        consequences: bool = False,
         **constants: Any,
     ) -> None:
         if num_envs is not None and (not is_int(num_envs) or num_envs < 1):
@@ -79,7 +84,7 @@ class MultiWarehouseEnv:
         if seed is not None and (not is_int(seed) or seed < 0):
             raise ValueError(f"seed is {seed!r}: give None or a whole number >= 0")
         self.num_envs, self.state_lookahead = num_envs, int(state_lookahead)
-        self._explicit = constants
+        self._explicit, self._hands_over_consequences = constants, bool(consequences)
         self.set_difficulty(difficulty)
         self._apply_constants(resolve(difficulty, constants))
         self._demand_source = demand_source
@@ -221,7 +226,16 @@ class MultiWarehouseEnv:
         if over:
             metrics = self._episode_metrics()
             info["episode_metrics"] = {k: float(v[0]) if self.num_envs is None else v for k, v in metrics.items()}
+            if self._hands_over_consequences:
+                slopes = consequences(self.constants, self._played()) * self._order_limit  # (T, E, N)
+                info["consequences"] = self._squeeze(np.moveaxis(slopes, 1, 0)[..., None])
         return self._squeeze(self._observations()), self._squeeze(rewards), self._squeeze(dones), info
+
+    def _played(self) -> Played:
+        """The episode that is over."""
+        orders, demand, on_hand = (self._history[name].swapaxes(0, 1) for name in ("orders", "demand", "on_hand"))
+        on_hand = np.concatenate([self._start_on_hand[None], on_hand[:-1]])
+        return Played(orders, demand, on_hand, self._start_pipeline, self._supply[: len(orders)])
 
     # ---------------------------------------------------------------------------------------- what is seen
 

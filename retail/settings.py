@@ -35,6 +35,24 @@ SETTINGS = {
             "anneal_learning_rate": True,
             "logit_penalty": 3e-4,
         },
+        known=Setting(
+            create_maddpg_agents,
+            num_envs=20,
+            env={"consequences": True},
+            config={
+                "known_consequences": True,
+                "share_parameters": True,
+                "plays": 4,
+                "noise_std": 0.0,  # the slope is that of what was ordered
+                "buffer_size": 600,  # the episodes that have just ended: older slopes are of another team
+                "batch_size": 150,
+                "updates_per_step": 8,
+                "learning_rate": 3e-3,
+                "anneal_learning_rate": True,
+                "max_grad_norm": 0.33,
+                "logit_penalty": 0.0,
+            },
+        ),
     ),
     "mappo": Setting(
         create_mappo_agents,

@@ -241,3 +241,25 @@ class Drift:
         pushed = float(np.sum(actions)) + self.random.normal(size=(2, 3)).astype(np.float32)
         over = np.full(2, self.time == 8)
         return pushed, pushed[:, 0], over, {"truncated": over}
+
+
+class Lights:
+    """Two agents see a light each and should name it; the episode knows what every answer would have cost."""
+
+    num_agents, observation_space_size, action_space_size, discrete_actions = 2, 3, 3, True
+
+    def reset(self, seed=None):
+        self.random, self.costs = np.random.default_rng(seed), []
+        return self.observe()
+
+    def step(self, actions):
+        wrong = 1.0 - np.eye(3)[self.light]  # (N, A)
+        self.costs.append(wrong)
+        rewards = -wrong[np.arange(2), actions]
+        over = len(self.costs) == 5
+        info = {"truncated": over, **({"consequences": np.array(self.costs)} if over else {})}
+        return self.observe(), rewards, np.full(2, over), info
+
+    def observe(self):
+        self.light = self.random.integers(3, size=2)
+        return np.eye(3, dtype=np.float32)[self.light]

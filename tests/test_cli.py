@@ -125,7 +125,7 @@ def test_a_demo_shows_before_and_after_and_fills_its_folder(tmp_path, name, step
     ]
     expected += ["before_after.png", "episode.png", "learning_curve.png"]
     assert sorted(path.name for path in run.iterdir() if "previous" not in path.name) == sorted(
-        [*expected, ".lock", *(["known"] if name == "banking" else [])]
+        [*expected, ".lock", "known"]
     )
 
     evaluation = pd.read_csv(run / "evaluation.csv")

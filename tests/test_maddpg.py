@@ -8,10 +8,20 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from games import Lights
 from teams import KINDS, make_team, members, networks, random_batch, random_transition, shake, zero_gradients
 from torch.nn import functional as F
 
-from core.maddpg import deterministic_policy_loss, gumbel_softmax, squared_pair_error, squared_td_error, td_target
+from core.experiment.training import train
+from core.maddpg import (
+    create_maddpg_agents,
+    deterministic_policy_loss,
+    gumbel_softmax,
+    known_values,
+    squared_pair_error,
+    squared_td_error,
+    td_target,
+)
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 each_sharing = pytest.mark.parametrize("share", [False, True])
@@ -458,3 +468,52 @@ def test_the_terminal_step_is_learnt_and_what_follows_it_is_not(kind):
         active=lambda t: t % 2 == 0,
     )
     torch.testing.assert_close(q, torch.full_like(q, 3.0), rtol=0.03, atol=0)
+
+
+# --- known consequences -----------------------------------------------------------------------------------------------
+
+
+class Levels:
+    """Two agents see a number each and should answer with it: half the squared miss is lost, and the slope known."""
+
+    num_agents, observation_space_size, action_space_size, discrete_actions = 2, 1, 1, False
+
+    def reset(self, seed=None):
+        self.random, self.slopes = np.random.default_rng(seed), []
+        return self.observe()
+
+    def step(self, actions):
+        miss = np.asarray(actions) - self.level  # (N, A)
+        self.slopes.append(miss)
+        over = len(self.slopes) == 5
+        info = {"truncated": over, **({"consequences": np.array(self.slopes)} if over else {})}
+        return self.observe(), -0.5 * miss[:, 0] ** 2, np.full(2, over), info
+
+    def observe(self):
+        self.level = self.random.uniform(0.1, 0.9, (2, 1)).astype(np.float32)
+        return self.level
+
+
+KNOWING = {"known_consequences": True, "buffer_size": 5, "batch_size": 5, "updates_per_step": 4, "learning_rate": 0.01}
+
+
+def test_known_values_by_hand():
+    """(MADDPG-15): slope times action with the sign changed; nothing where there was no choice."""
+    consequences = torch.tensor([[2.0, -1.0], [float("nan"), float("nan")]]).view(1, 2, 2)
+    actions = torch.tensor([[0.5, 0.25], [0.5, 0.5]]).view(1, 2, 2).requires_grad_()
+    q = known_values(consequences, actions)
+    (slope,) = torch.autograd.grad(q.sum(), actions)
+    assert q.flatten().tolist() == [-0.75, 0.0]
+    assert slope.flatten().tolist() == [-2.0, 1.0, 0.0, 0.0]
+
+
+@each_kind
+def test_any_environment_may_offer_known_consequences(kind):
+    """Slopes of continuous actions, or the costs of discrete ones: either teaches the actors, and no critic learns."""
+    env, sizes = (Levels(), (1, 1, 2)) if kind == "continuous" else (Lights(), (3, 3, 2))
+    team = create_maddpg_agents(*sizes, {**KNOWING, "action_type": kind, "noise_std": 0.1, "epsilon": 0.1, "seed": 0})
+    before = networks(team)
+    history = train(env, team, 150, progress=False)
+    first, last = history["team_return"].iloc[:10].mean(), history["team_return"].iloc[-10:].mean()
+    assert last > 0.3 * first and first < 0, "a loss of less than a third of the first one"
+    assert torch.equal(before["critic"], networks(team)["critic"]) and "critic_loss" not in history

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from games import Lights
 from teams import KINDS, make_team, members, networks, random_batch, random_transition, shake, zero_gradients
 from torch import distributions
 
@@ -426,28 +427,6 @@ def test_a_critic_step_and_an_actor_step_are_separate():
 
 
 # --- known consequences -----------------------------------------------------------------------------------------------
-
-
-class Lights:
-    """Two agents see a light each and should name it; the episode knows what every answer would have cost."""
-
-    num_agents, observation_space_size, action_space_size, discrete_actions = 2, 3, 3, True
-
-    def reset(self, seed=None):
-        self.random, self.costs = np.random.default_rng(seed), []
-        return self.observe()
-
-    def step(self, actions):
-        wrong = 1.0 - np.eye(3)[self.light]  # (N, A)
-        self.costs.append(wrong)
-        rewards = -wrong[np.arange(2), actions]
-        over = len(self.costs) == 5
-        info = {"truncated": over, **({"consequences": np.array(self.costs)} if over else {})}
-        return self.observe(), rewards, np.full(2, over), info
-
-    def observe(self):
-        self.light = self.random.integers(3, size=2)
-        return np.eye(3, dtype=np.float32)[self.light]
 
 
 KNOWING = {"known_consequences": True, "rollout_length": 5, "learning_rate": 0.01, "seed": 0}

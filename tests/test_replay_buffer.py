@@ -137,6 +137,22 @@ def test_an_episode_that_is_over_has_no_partner():
     assert set(first.tolist()) == {0, 1, 2}
 
 
+# --- consequences -----------------------------------------------------------------------------------------------------
+
+
+def test_consequences_come_at_the_end_and_belong_to_the_steps_before():
+    """Two copies, episodes of three steps, room for four: of the second episode all, of the first the last step."""
+    buffer = ReplayBuffer(8, num_envs=2)
+    for time in range(6):
+        told = None
+        if time in (2, 5):  # (E, T, N, A), of each step what `instant` puts into its observation
+            told = np.stack([instant(t, 2).observations for t in (time - 2, time - 1, time)], axis=1)
+        buffer.add(instant(time, 2, consequences=told))
+    batch = sample(buffer)
+    assert torch.equal(batch.consequences, batch.observations)
+    assert set(batch.observations[:, 0, 0].tolist()) == {2, 3, 4, 5, 102, 103, 104, 105}
+
+
 # --- rollouts ---------------------------------------------------------------------------------------------------------
 
 

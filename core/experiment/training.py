@@ -76,7 +76,8 @@ def train(
         seed: training episode k gets the environment seed 1_000_000 * (seed + 1) + k (200 blocks that are kept for
             tuning and validation are skipped; from seed 1946 on the blocks are used again, see `episode_seeds`), and
             the team's exploration is seeded from the same block. A team with
-            `episodes_per_seed` > 1 gets the same seed for so many neighbouring copies.
+            `episodes_per_seed` > 1 gets the same seed for so many neighbouring copies. A team whose `plays` is above 1
+            plays every round so often, with the same seeds; the history has the last time.
         run: where to save: an object with `checkpoint` (a path) and `write_progress(table)`, such as `RunFolder`.
         evaluate_every, evaluation: after so many episodes, and at the end, call `evaluation()` -> table. The means of
             its number columns join that round's last row as evaluation_<name>.
@@ -135,13 +136,36 @@ def train(
 
 
 def _play_round(env: Any, agents: AgentTeam, seed: int, history: History, episodes: int, seen: Seen) -> list[Row]:
-    """Act, step, observe, until all E episodes are over -> a row an episode, those of the other processes included."""
+    """Play E episodes, and learn from them -> a row an episode, those of the other processes included."""
     first = len(history)
     own = first + ranks.rank() * env.num_envs  # this process's first episode
     count = min(env.num_envs, episodes - own)
     losses: list[dict[str, float]] = []
     seeds = shared_seeds(episode_seeds(seed, own, env.num_envs), agents.episodes_per_seed)
-    now = Episodes(env, seeds, count, with_state=agents.config.state_size > 0)
+    env_steps = np.zeros(env.num_envs, int)
+    for _ in range(agents.config.plays):
+        now = Episodes(env, seeds, count, with_state=agents.config.state_size > 0)
+        _play(now, agents, seen, losses, f"episodes {own} to {own + count - 1}", seed)
+        env_steps += now.lengths
+    means = {name: float(np.mean([entry[name] for entry in losses if name in entry])) for name in _names(losses)}
+    fresh = []
+    for e in range(count):
+        both = means.keys() & now.metrics[e].keys()
+        if both:
+            raise ValueError(f"info['episode_metrics']: {sorted(both)} name losses of the agents too; rename them")
+        row = {"episode": own + e, "round": history.last("round") + 1 if history else 0, "env_steps": int(env_steps[e])}
+        row |= {"team_return": float(now.returns[e]), "length": int(now.lengths[e])}
+        fresh.append(row | {name: v for name, v in (now.metrics[e] | means).items() if name not in row})
+    fresh = [row for part in ranks.gather(fresh) for row in part]
+    steps = history.last("env_steps")
+    for row in fresh:
+        steps += row["env_steps"]
+        row["env_steps"] = steps
+    return fresh
+
+
+def _play(now: Episodes, agents: AgentTeam, seen: Seen, losses: list[dict[str, float]], which: str, seed: int) -> None:
+    """Play one round of episodes to its end; what is learnt on the way joins `losses`."""
     agents.begin_episode()
     try:
         while ranks.agreed(now.running, "running episodes"):
@@ -153,24 +177,9 @@ def _play_round(env: Any, agents: AgentTeam, seed: int, history: History, episod
                 losses.append(learnt)
                 _require_finite(learnt)
     except (ValueError, FloatingPointError) as error:
-        where = f"training stopped in episodes {own} to {own + count - 1}, step {now.steps} (seed {seed})"
+        where = f"training stopped in {which}, step {now.steps} (seed {seed})"
         kind = FloatingPointError if isinstance(error, FloatingPointError) else ValueError
         raise kind(f"{where}: {error}") from error
-    means = {name: float(np.mean([entry[name] for entry in losses if name in entry])) for name in _names(losses)}
-    fresh = []
-    for e in range(count):
-        both = means.keys() & now.metrics[e].keys()
-        if both:
-            raise ValueError(f"info['episode_metrics']: {sorted(both)} name losses of the agents too; rename them")
-        row = {"episode": own + e, "round": history.last("round") + 1 if history else 0, "env_steps": 0}
-        row |= {"team_return": float(now.returns[e]), "length": int(now.lengths[e])}
-        fresh.append(row | {name: v for name, v in (now.metrics[e] | means).items() if name not in row})
-    fresh = [row for part in ranks.gather(fresh) for row in part]
-    steps = history.last("env_steps")
-    for row in fresh:
-        steps += row["length"]
-        row["env_steps"] = steps
-    return fresh
 
 
 def episode_seeds(seed: int, first: int, count: int) -> Sequence[int]:

@@ -68,6 +68,7 @@ class TeamConfig:
     buffer_size: Count = 100_000  # joint transitions kept in the replay buffer, at least batch_size
     max_grad_norm: Positive = 10.0  # gradients longer than this are scaled down to it
     reward_scale: Positive = 1.0  # fixed factor on every reward the learner sees
+    plays: Count = 1  # times that each training episode is played and learnt from, its chance the same
     state_size: Whole = 0  # size of env.state(), which joins the critic's input; 0: all observations alone
     seed: Seed | None = None  # initial weights and exploration; None: drawn from torch's global generator
 

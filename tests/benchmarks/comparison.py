@@ -45,13 +45,14 @@ SORTED_BY = {"retail": "total_cost", "banking": "team_return"}
 BASELINE = {"retail": "base-stock, tuned jointly", "banking": "size threshold"}  # gap closed: 0 %
 TO_BEAT = {"retail": "adaptive base-stock, tuned jointly", "banking": "local index"}  # the best that acts locally
 KNOWN = "-known"  # ending of a name: learnt from known consequences (Setting.known)
-WITH_KNOWN = {"retail": [], "banking": ["mappo"]}  # who has that form
+WITH_KNOWN = {"retail": ["maddpg"], "banking": ["mappo"]}  # who has that form
 BEST = {"banking": "global index"}  # sees what no router does; the way there from TO_BEAT is a column of its own
 OWN = "-own"  # ending of a control's name: its critic sees the own observation alone
 FRONT_PAGE = {
     "retail": [
         "untrained maddpg",
         "maddpg",
+        "maddpg-known",
         "rule: random",
         "rule: base-stock, newsvendor",
         "rule: base-stock, tuned jointly",

@@ -38,8 +38,9 @@ def comparison(
         what = f"Gap closed: 0 % is {gap.plain}, 100 % the clairvoyant bound, which nobody can beat: {bound}."
         lines += [wrapped(what), ""]
     if KNOWN in results.policies:
-        what = "the same algorithm, episodes and seed, but in training it is told what every action did and what the "
-        what += "others would have done, in place of a learnt critic. Agents see what they always saw."
+        what = "the same algorithm, episodes and seed, but in training it is told what every action did, as the "
+        what += "simulator knows afterwards, in place of a learnt critic. Agents see what they always saw."
+        what += f" Each episode is played {results.plays} times." if results.plays > 1 else ""
         lines += [wrapped(f"{KNOWN.capitalize()}: {what}"), ""]
     for policy in results.trained:
         lines += [f"{policy.capitalize()} (paired on the same episodes, ± half the 95 % interval):"]

@@ -45,6 +45,7 @@ class Results:
     period: str = "day"  # of recorded data
     levels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # tuned rule -> its numbers, by name
     all_seeing: Sequence[str] = ()  # rules that need more than an agent sees
+    plays: int = 1  # times that each training episode is played where consequences are known
 
     @property
     def evaluated(self) -> int:

@@ -265,6 +265,7 @@ class Run:
         more |= {"period": "week" if world.get("days") == 7 else "day"}
         histories, known = self._histories[False], self._histories[True]
         found = Results(options.algo, options.episodes, histories, evaluation, (), weights, known, *self._beside)
+        more |= {"plays": options.setting.known.config.get("plays", 1)} if self.has_known_form else {}
         return dataclasses.replace(found, steps=self._recorded[found.trained[0]], **more)
 
     def write(self, name: str, text: str) -> None:
