@@ -8,7 +8,10 @@ Shapes: R rows of the file that count, P periods, N warehouses.
 
 from __future__ import annotations
 
+import csv
+import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from core.experiment.reporting import checks
-from core.experiment.reporting.csv_table import Table, counted, line_numbers, some
+from core.experiment.reporting.csv_table import Table, counted, in_pandas, line_numbers, some
 
 WORD = {1: "day", 7: "week"}
 MONTH = 31  # days: where a name ends, another may begin so much later and be the same place
@@ -29,6 +32,12 @@ SILENT = 3  # times the longest silence of a warehouse: so long a one is told
 CLEAR, MAYBE = 0.01, 0.2  # chance of as good a sum: refused below the first, told below the second
 SUBSETS = 12  # warehouses of which every subset is tried for being a sum
 SUM_NAMES = re.compile(r"(?<![a-z])(sub-?|grand )?(total|sum|summe|all|alle|overall|gesamt|insgesamt)(?![a-z])")
+CODE = r"(?:[ _-]?(?:id|no|nr|nbr|num|number|code|key|name|desc|description))?"
+ITEM = re.compile(f"(?:item|sku|product|article|artikel|produkt|material|stock ?code|upc|ean|gtin|asin){CODE}")
+KIND = re.compile(f"(?:family|category|categorie|cat|dept|department|class|brand){CODE}")
+PLACE = re.compile(f"(?:warehouse|store|shop|site|location|depot|filiale|branch|plant|outlet){CODE}")
+NUMBER = re.compile(r"(?:units?|qty|quantity|sales|sold|demand|amount|price|revenue|customers|value)(?:[ _-].*)?")
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?|d_?\d+|(\d{1,2})[./-](\d{1,2})[./-](?:\d{2}|\d{4})")
 
 
 @dataclass(frozen=True)
@@ -245,6 +254,83 @@ def outliers(grid: Grid) -> list[str]:
 
 
 CHECKS = (far_dates, sums, renamed, padded, empty_test, silent, outliers)
+
+
+# --- a file of another form -------------------------------------------------------------------------------------------
+
+
+def no_wide_file(path: Path, columns: Sequence[str]) -> None:
+    """Refuse a column a day, or a column a warehouse, with what makes rows of them; whatever else is wrong is not said
+    here."""
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            header, *rows = itertools.islice(csv.reader(file), 20)
+        except (ValueError, csv.Error):
+            return
+    plain = [name.strip().lower() for name in header]
+    rows = [row for row in rows if len(row) == len(header)]
+    if set(columns) <= set(plain) or not rows:
+        return
+    days = [name for name, text in zip(header, plain, strict=True) if DAY.fullmatch(text)]
+    if len(days) > 1 and len(days) < len(header):
+        _refuse_days(path, header, days)
+    dated = [k for k in range(len(header)) if all(DAY.fullmatch(row[k].strip()) for row in rows)]
+    others = [k for k in range(len(header)) if k not in dated]
+    named = any(re.fullmatch(kind, plain[k]) for k in others for kind in (ITEM, PLACE, NUMBER))
+    if len(dated) == 1 and len(others) > 1 and not named and all(_number(row[k]) for row in rows for k in others):
+        date_column, places = header[dated[0]], some(repr(header[k]) for k in others)
+        then = f".melt({[date_column]!r}, var_name='warehouse', value_name='units').dropna(subset=['units'])"
+        then += f".rename(columns={{{date_column!r}: 'date'}})" if plain[dated[0]] != "date" else ""
+        found = f"a column a warehouse was found ({places}); give a row for each date and warehouse"
+        raise ValueError(f"{path}: {found}{in_pandas(path, then=then)}")
+
+
+def _refuse_days(path: Path, header: list[str], days: list[str]) -> None:
+    ids = [name for name in header if name not in days]
+    place = next((name for name in ids if PLACE.fullmatch(name.strip().lower())), ids[0])
+    then = f".melt({ids!r}, var_name='date', value_name='units').dropna(subset=['units'])"
+    then += f".rename(columns={{{place!r}: 'warehouse'}})" if place.strip().lower() != "warehouse" else ""
+    parts = [match for day in days if (match := DAY.fullmatch(day.strip().lower())) and match[1]]
+    first = ""
+    if parts:
+        dayfirst = not any(int(match[2]) > 12 for match in parts)
+        then += f".assign(date=lambda rows: pd.to_datetime(rows['date'], dayfirst={dayfirst}))"
+    elif days[0].strip().lower().startswith("d"):
+        number = "rows['date'].str.extract(r'(\\d+)')[0].astype(int) - 1"
+        then += f".assign(date=lambda rows: pd.Timestamp('2024-01-01') + pd.to_timedelta({number}, unit='D'))"
+        first = f"\nwith the date of {days[0]} in the place of 2024-01-01"
+    found = f"a column a day was found ({some(map(repr, days), 3)}); give a row for each date and warehouse"
+    raise ValueError(f"{path}: {found}{in_pandas(path, then=then)}{first}")
+
+
+def _number(text: str) -> bool:
+    return not text.strip() or re.fullmatch(r"\s*-?\d+(?:\.\d*)?\s*", text) is not None
+
+
+def item_columns(names: Sequence[str]) -> list[str]:
+    """Those names of a header that tell items apart."""
+    return [name for name in names if ITEM.fullmatch(name) or KIND.fullmatch(name)]
+
+
+def no_other_items(table: Table, columns: Sequence[str]) -> None:
+    """Refuse several items in one file: one is planned at a time."""
+    found = {name: table.columns[name].value_counts() for name in columns if name in table.columns}
+    found = {name: counts[counts > 0] for name, counts in found.items() if (counts > 0).sum() > 1}
+    if not found:
+        return
+    name = max(found, key=lambda name: (bool(ITEM.fullmatch(name)), len(found[name])))
+    items, column = found[name].index, table.written[name]
+    chosen = in_pandas(
+        table.path, f"dtype={{{column!r}: str}}", f".loc[lambda rows: rows[{column!r}].str.strip() == {items[0]!r}]"
+    )
+    pair, units = [table.written[key] for key in ("date", "warehouse")], table.written["units"]
+    raise ValueError(
+        f"{table.path}: {column} has {counted(len(items), 'item')} ({some(map(repr, items), 3)}), and one is planned "
+        f"at a time: keep its rows{chosen}\nor, if they are to be planned as one, add them up in place of .loc[...]: "
+        f".groupby({pair!r}, as_index=False, sort=False)[{units!r}].sum()"
+    )
 
 
 # --- before the rows are sales of a day -------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from core.experiment.reporting.csv_table import (
     Table,
     constants_path,
     counted,
+    header_names,
     line_numbers,
     numbers,
     read_csv,
@@ -89,7 +90,10 @@ def load_sales(path: str | Path) -> Sales:
 
 @functools.lru_cache(maxsize=4)
 def _load(path: Path, _: tuple) -> Sales:  # the stamps make a changed file another one
-    table = read_csv(path, COLUMNS)
+    checks.no_wide_file(path, COLUMNS)
+    items = checks.item_columns(header_names(path))
+    table = read_csv(path, COLUMNS, items)
+    checks.no_other_items(table, items)
     complaints = Complaints(path)
     (when,) = times(table, ["date"], complaints)
     units = numbers(table, "units", complaints, "give the units sold, or returned with a minus", negative=True)
@@ -154,8 +158,9 @@ def _spacing(table: Table, dates: Any, complaints: Complaints) -> int:
 def _skipped(table: Table) -> list[str]:
     """Notes on what of the file is not read."""
     notes = [f"skipped: {counted(table.blank, 'empty line')}"] if table.blank else []
-    if table.ignored:
-        notes.append(f"ignored columns: {some(table.ignored)} (one item is planned: a file of several is added up)")
+    ignored = [*(table.written[name].strip() for name in table.columns if name not in COLUMNS), *table.ignored]
+    if ignored:
+        notes.append(f"ignored columns: {some(ignored)} (one item is planned: rows of several would be added up)")
     return notes
 
 

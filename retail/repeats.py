@@ -114,11 +114,14 @@ def _overlaps(rows: Rows) -> tuple[np.ndarray, str]:
 
 
 def _mistakes(rows: Rows) -> tuple[np.ndarray, str]:
-    """Repeated lines among totals; a list of single sales has none."""
+    """Repeated lines among totals; among single sales, those few that are alike to the time of day and in every other
+    column too."""
     again = _seen(rows.key)
     if _single_sales(rows):
-        return np.zeros_like(again), ""
-    alike = _seen(rows.line) & (rows.table.repeats | (not rows.table.ignored))
+        told_apart = (rows.when != rows.when.dt.normalize()).any() and bool(rows.table.ignored)
+        exact = rows.table.repeats & _seen(rows.line)
+        return exact & told_apart & (exact.mean() <= REPEATED), "alike in every column, "
+    alike = _seen(rows.line) & (rows.table.repeats | (not rows.table.ignored and len(rows.table.columns) == 3))
     if (again & ~alike).any():
         raise ValueError(_two_totals(rows, again & ~alike))
     expected = (np.bincount(rows.place) ** 2.0).sum() / (2 * rows.day.max() + 2)  # if each row came at a random day

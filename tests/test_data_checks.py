@@ -169,6 +169,16 @@ def test_repeated_lines_of_totals_are_told_from_sales_by_their_units_whatever_th
         assert twice.units.sum() == sold(sales()) and any("59 repeated lines dropped" in note for note in twice.notes)
 
 
+def test_receipts_that_are_there_twice_to_the_minute_and_number_count_once(tmp_path):
+    hours = SINGLE["hours"]
+    receipts = [f"{line},{k}" if k else f"{line},receipt" for k, line in enumerate(hours)]
+    found = load(tmp_path, [*receipts, *receipts[5:9]], load_sales)
+    assert found.units.sum() == sold(hours), found.notes
+    assert any(
+        "alike in every column, 4 repeated lines dropped" in note or "taken up again" in note for note in found.notes
+    )
+
+
 def corrected(share: float) -> list[str]:
     rows = np.random.default_rng(1).permutation(sales()[1:])[: int(180 * share)]
     return [f"{row.rsplit(',', 1)[0]},{1 + int(row.rsplit(',', 1)[1])}" for row in sorted(rows)]

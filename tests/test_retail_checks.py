@@ -174,3 +174,64 @@ def test_returns_are_taken_off_the_sales_of_their_day(tmp_path):
     units[20, 2] = -3
     sales = read(tmp_path, units)
     assert sales.units[20, 2] == 0 and "more is returned than sold on a day (line 64): 3 units lost" in cautions(sales)
+
+
+# --- files of another form --------------------------------------------------------------------------------------------
+
+
+def mended(message: str, path) -> object:
+    """What the two lines of a refusal make of the file."""
+    exec("\n".join(line.strip() for line in message.splitlines() if line.startswith("  ")), {})
+    return load_sales(path.with_name("sales_mended.csv"))
+
+
+def dates(form: str) -> list[str]:
+    return [(FIRST + timedelta(days=p)).strftime(form) for p in range(DAYS)]
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "d_%j"])
+@pytest.mark.parametrize("first", ["warehouse", "Store"])
+def test_a_column_a_day_is_refused_with_the_lines_that_make_rows_of_it(tmp_path, form, first):
+    units = sold()
+    days = dates(form) if form != "d_%j" else [f"d_{p + 1}" for p in range(DAYS)]
+    lines = [",".join([first, *days]), *(",".join(["abc"[i], *map(str, units[:, i])]) for i in range(3))]
+    path = tmp_path / "sales.csv"
+    path.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="a column a day was found") as error:
+        load_sales(path)
+    np.testing.assert_array_equal(mended(str(error.value), path).units, units)
+
+
+@pytest.mark.parametrize("column", ["date", "Day"])
+def test_a_column_a_warehouse_is_refused_with_the_lines_that_make_rows_of_it(tmp_path, column):
+    units = sold()
+    rows = [f"{day},{','.join(map(str, row))}" for day, row in zip(dates("%Y-%m-%d"), units, strict=True)]
+    path = tmp_path / "sales.csv"
+    path.write_text("\n".join([f"{column},Store 1,Store 2,berlin", *rows]))
+    with pytest.raises(ValueError, match="a column a warehouse was found .'Store 1', 'Store 2', 'berlin'.") as error:
+        load_sales(path)
+    np.testing.assert_array_equal(mended(str(error.value), path).units, units)
+
+
+@pytest.mark.parametrize("column", ["item", "SKU", "product_id", "Article No", "StockCode", "family"])
+def test_several_items_are_refused_with_the_lines_that_keep_one(tmp_path, column):
+    units = sold()
+    rows = [
+        f"{day},{name},{u},{item}"
+        for k, item in enumerate(("007", "8"))
+        for day, row in zip(dates("%Y-%m-%d"), units, strict=True)
+        for name, u in zip("abc", row + 10 * k, strict=True)
+    ]
+    path = tmp_path / "sales.csv"
+    path.write_text("\n".join([f"Date,warehouse,units,{column}", *rows]))
+    with pytest.raises(ValueError, match=f"{column} has 2 items .'007', '8'., and one is planned at a time") as error:
+        load_sales(path)
+    sales = mended(str(error.value), path)
+    np.testing.assert_array_equal(sales.units, units)
+    assert any(f"ignored columns: {column}" in note for note in sales.notes)
+
+
+def test_a_file_of_other_columns_is_not_taken_for_a_wide_one(tmp_path):
+    (tmp_path / "sales.csv").write_text("day,store_nbr,qty\n2024-01-01,1,5\n2024-01-02,1,5\n")
+    with pytest.raises(ValueError, match="date, warehouse, units cannot be found"):
+        load_sales(tmp_path / "sales.csv")
