@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -131,6 +132,15 @@ def test_requirements_are_lower_bounds():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
     assert {line.split(">=")[0] for line in lines} == {"torch", "numpy", "matplotlib", "pandas", "tqdm", "pytest"}
     assert not any(mark in line for line in lines for mark in ("==", "<", "~="))
+
+
+def test_what_is_optional_is_listed_for_everybody_and_installed_by_the_whole_check():
+    lines = (ROOT / "tests/requirements-optional.txt").read_text(encoding="utf-8").splitlines()
+    listed = {line.split(">=")[0] for line in lines if line and not line.startswith("#")}
+    skipped = set()
+    for path in (ROOT / "tests").glob("test_*.py"):
+        skipped |= set(re.findall(r'importorskip\("(\w+)', path.read_text(encoding="utf-8"))) - {"PIL"}
+    assert skipped <= listed and "tests/requirements-optional.txt" in (ROOT / ".ci/run").read_text(encoding="utf-8")
 
 
 def test_results_are_not_tracked_but_their_folder_is():
