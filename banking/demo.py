@@ -23,9 +23,10 @@ from core.mappo import create_mappo_agents as create_agents  # the algorithm: ch
 
 FAST_EPISODES = 20
 STORY = """\
-Three routers send 154 transactions a second over three channels. Internal is fast, cheap and risky, Blockchain slow,
-dear and safe, and each is a queue that all routers fill. A router sees its own transactions alone and, at first, sends
-them anywhere. The aim: fast (100 ms), safe (portfolio risk below 5 %) and cheap."""
+Three routers send 154 transactions a second over three channels. Internal is fast, cheap and risky,
+Blockchain slow, dear and safe, and each is a queue that all routers fill. A router sees its own
+transactions alone and, at first, sends them anywhere. The aim: fast (100 ms), safe (portfolio risk
+below 5 %) and cheap."""
 
 
 def main(argv: list[str] | None = None) -> int:

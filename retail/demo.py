@@ -23,9 +23,9 @@ from retail.settings import EPISODES, SETTINGS, make_env, rules
 
 FAST_EPISODES = 200
 STORY = """\
-Five warehouses order one item from one supplier every day for 30 days. Running out costs $10 a unit, moving a unit
-$0.50, keeping it overnight $0.10. A warehouse sees its own shelves alone and, at first, orders anything. The aim: to
-serve the customers at the lowest cost of all five together."""
+Five warehouses order one item from one supplier every day for 30 days. Running out costs $10 a
+unit, moving a unit $0.50, keeping it overnight $0.10. A warehouse sees its own shelves alone and,
+at first, orders anything. The aim: to serve the customers at the lowest cost of all five together."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -89,7 +89,7 @@ def test_runs_that_met_other_episodes_are_refused(copies, capsys, tmp_path):
     assert "is a retail run" in refused(capsys, "--compare", *copies)
     (copies[0] / "evaluation.csv").unlink()
     assert "let it finish" in refused(capsys, "--compare", *copies)
-    assert "config.json" in refused(capsys, "--compare", tmp_path / "none", copies[0])
+    assert "is no run folder" in refused(capsys, "--compare", tmp_path / "none", copies[0])
 
 
 def test_an_episode_is_played_as_a_gif(copies, capsys, tmp_path):

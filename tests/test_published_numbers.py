@@ -6,9 +6,15 @@ import argparse
 import csv
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, script
+
+from core.experiment.evaluation import evaluate
+from core.experiment.training import episode_seeds
+from retail.baselines import baselines
+from retail.environment import MultiWarehouseEnv
 
 RESULTS = ROOT / "docs" / "results"
 INTERVAL = re.compile(r"[−-]?\d[\d,]*(?:\.\d+)? ± \d+(?:\.\d+)?")
@@ -47,6 +53,18 @@ def test_the_table_of_what_is_attainable_is_that_of_the_csv():
     table = script("attainable").markdown(pd.read_csv(RESULTS / "attainable.csv"))
     assert len(table.splitlines()) == 4
     assert table in page("docs/BENCHMARKS.md")
+
+
+def test_the_rule_beside_the_learning_curves_met_the_same_training_episodes():
+    comparison, rule = script("comparison"), pd.read_csv(RESULTS / "curves_rule.csv")
+    assert list(rule.groupby("problem")["training_seed"].unique().map(sorted)) == 2 * [[10, 11, 12, 13, 14]]
+    first = rule[(rule["problem"] == "retail") & (rule["training_seed"] == 12)].set_index(["shared", "until"])["value"]
+    policy = baselines("medium")[comparison.TO_BEAT["retail"]]
+    seeds = np.array(episode_seeds(12, 0, 25))
+    for shared in (1, 2):
+        met = [evaluate(MultiWarehouseEnv(), policy, 1, int(seeds[k - k % shared])) for k in range(25)]
+        assert first[shared, 25] == pytest.approx(np.mean([table["total_cost"][0] for table in met]), abs=1e-3)
+    assert set(comparison.distances("banking", "mappo-known").columns) == {10, 11, 12, 13, 14}
 
 
 def test_the_learning_curves_are_of_five_trainings_each():

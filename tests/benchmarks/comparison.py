@@ -13,6 +13,7 @@ What is in the file already is not trained again. `--control` trains with centra
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import subprocess
 import sys
@@ -69,11 +70,8 @@ FRONT_PAGE = {
         "rule: global index",
     ],
 }
-LINES = {"maddpg": "#0072B2", "mappo": "#E69F00", "qmix": "#009E73"}  # colours of the learning curves
-SHOWN_RULES = {
-    "retail": ("base-stock, tuned jointly", "adaptive base-stock, tuned jointly"),
-    "banking": ("size threshold", "local index"),
-}
+LINES = {"maddpg": "#0072B2", "mappo": "#E69F00", "mappo-known": "#D55E00", "qmix": "#009E73"}  # of learning curves
+PARTS = 40  # of a training: a point of its curve each
 KEYS = ["problem", "difficulty", "policy", "training_seed"]
 
 
@@ -178,7 +176,7 @@ def run_one(problem_name: str, difficulty: str, policy: str, seed: str, part: Pa
 
 def curve(history, cell: dict):
     """The training itself, with exploration: means over each fortieth of the episodes."""
-    metric, size = SORTED_BY[cell["problem"]], len(history) // 40
+    metric, size = SORTED_BY[cell["problem"]], len(history) // PARTS
     part = history["episode"] // size
     table = history[metric].groupby(part).mean().rename("value").rename_axis("until").reset_index()
     return table.assign(until=(table["until"] + 1) * size, **{name: cell[name] for name in KEYS})
@@ -309,45 +307,86 @@ def control_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw_curves() -> None:
-    """docs/images/curves.png: the trainings on medium, mean and 95 % t interval over the seeds, beside tuned rules."""
-    import matplotlib
+def rule_curves():
+    """The rule to beat on the training episodes of medium, as curves.csv has the teams: kept in curves_rule.csv.
+
+    `shared`: so many neighbouring episodes have one seed, as in the trainings of a team with that `episodes_per_seed`.
+    """
+    import numpy as np
     import pandas as pd
+
+    from core.experiment.evaluation import evaluate
+    from core.experiment.training import episode_seeds
+
+    path = RESULTS / "curves_rule.csv"
+    if path.exists():
+        return pd.read_csv(path)
+    rows = []
+    for problem, metric in SORTED_BY.items():
+        settings, count = importlib.import_module(f"{problem}.settings"), EPISODES[problem]
+        env = settings.make_env(min(count, 125))
+        for seed in SEEDS["medium"]:
+            rule, first = settings.rules(env)[TO_BEAT[problem]], episode_seeds(seed, 0, 1)[0]
+            values = evaluate(env, rule, count, first)[metric].to_numpy()
+            for shared in (1, 2):
+                met = values[np.arange(count) // shared * shared].reshape(PARTS, -1).mean(axis=1)
+                until = count // PARTS * (1 + np.arange(PARTS))
+                rows += [(problem, TO_BEAT[problem], seed, shared, *pair) for pair in zip(until, met, strict=True)]
+    table = pd.DataFrame(rows, columns=["problem", "rule", "training_seed", "shared", "until", "value"])
+    table.round(4).to_csv(path, index=False)
+    return table
+
+
+def distances(problem: str, policy: str):
+    """(parts, trainings): how much dearer the team's training episodes were than the same ones by the rule to beat."""
+    import pandas as pd
+
+    algorithm, known = policy.removesuffix(KNOWN), policy.endswith(KNOWN)
+    settings = importlib.import_module(f"{problem}.settings")
+    setting = settings.SETTINGS[algorithm].known if known else settings.SETTINGS[algorithm]
+    shared = setting.team(settings.make_env(2, **setting.env), {}).episodes_per_seed
+    whole, rule = pd.read_csv(curves_path()), rule_curves()
+    team = whole[(whole["problem"] == problem) & (whole["difficulty"] == "medium") & (whole["policy"] == policy)]
+    rule = rule[(rule["problem"] == problem) & (rule["shared"] == shared)]
+    team, rule = (table.pivot(index="until", columns="training_seed", values="value") for table in (team, rule))
+    return (team[rule.columns] - rule) * (1.0 if problem == "retail" else -1.0)  # less is better on both axes
+
+
+def draw_curves() -> None:
+    """docs/images/curves.png: the trainings on medium against the rule to beat on the same episodes."""
+    import matplotlib
 
     from core.experiment.evaluation import half_width
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    rules = counted()
-    rules = rules[rules["difficulty"] == "medium"].set_index(["problem", "policy"])
-    whole = pd.read_csv(curves_path())
-    whole = whole[whole["training_seed"].isin(SEEDS["medium"])]
     figure, grid = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
-    for axes, problem in zip(grid, SORTED_BY, strict=True):
-        sign, spans = 1.0 if problem == "retail" else -1.0, []  # less is better on both axes
-        cell = whole[(whole["problem"] == problem) & (whole["difficulty"] == "medium")]
-        for algorithm, colour in LINES.items():
-            seeds = cell[cell["policy"] == algorithm].pivot(index="until", columns="training_seed", values="value")
-            mean, half = sign * seeds.mean(axis=1), seeds.apply(lambda row: half_width(row.to_numpy()), axis=1)
-            axes.plot(mean.index, mean, color=colour, lw=2, label=f"{algorithm.upper()}, {seeds.shape[1]} trainings")
-            low = (mean - half).clip(lower=1e-9)  # a log axis has no 0: where the band leaves the picture, it goes on
-            axes.fill_between(mean.index, low, mean + half, color=colour, alpha=0.2, lw=0)
-            spans.append((mean.min(), mean.max()))
-        for rule, style in zip(SHOWN_RULES[problem], ((0, (1, 1)), (0, (5, 2))), strict=True):
-            level = sign * rules.loc[(problem, f"rule: {rule}"), SORTED_BY[problem]]
-            axes.axhline(level, color="#444444", lw=1.3, ls=style, label=f"{rule}: {level:.4g}")
-        axes.set_yscale("log")
-        axes.set_ylim(0.75 * min(low for low, _ in spans), 1.3 * max(high for _, high in spans))
-        ticks = (40, 60, 100, 200) if problem == "retail" else (1500, 2500, 5000, 10000)
-        axes.set_yticks(ticks, [f"{tick}" for tick in ticks])
+    for axes, (problem, unit) in zip(
+        grid, {"retail": "$ an episode", "banking": "minus team reward"}.items(), strict=True
+    ):
+        for policy, colour in LINES.items():
+            if policy.endswith(KNOWN) and policy.removesuffix(KNOWN) not in WITH_KNOWN[problem]:
+                continue
+            seeds = distances(problem, policy)
+            mean, half = seeds.mean(axis=1), seeds.apply(lambda row: half_width(row.to_numpy()), axis=1)
+            name = policy.removesuffix(KNOWN).upper() + (", known consequences" if policy.endswith(KNOWN) else "")
+            axes.plot(mean.index, mean, color=colour, lw=2, label=f"{name}, {seeds.shape[1]} trainings")
+            axes.fill_between(mean.index, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
+        axes.axhline(0.0, color="#444444", lw=1.3, ls=(0, (5, 2)), label=f"{TO_BEAT[problem]}, on the same episodes")
+        linear = {"retail": 10.0, "banking": 300.0}[problem]  # in between the axis is linear, beyond logarithmic
+        axes.set_yscale("symlog", linthresh=linear)
+        ticks = {"retail": (-10, 0, 10, 30, 100, 300), "banking": (-300, 0, 300, 1000, 3000, 10000)}[problem]
+        axes.set_yticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
         axes.minorticks_off()
-        label = {"retail": "cost, $", "banking": "minus team reward"}[problem]
-        axes.set(xlabel="training episodes", ylabel=f"{label} (log scale)", xlim=(0, EPISODES[problem]))
+        axes.set_ylim(-1.2 * linear, ticks[-1])
+        axes.grid(axis="y", color="#DDDDDD", lw=0.8)
+        axes.set(xlabel="training episodes", ylabel=f"{unit}, above the rule", xlim=(0, EPISODES[problem]))
         axes.set_title(f"{problem}, medium", fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-    figure.suptitle("In training, with exploration: mean of the seeds, band = 95 % t interval over them", fontsize=11)
+    what = "In training, with exploration: distance to the rule to beat on the same training episodes"
+    figure.suptitle(f"{what}; mean of the seeds, band = 95 % t interval", fontsize=11)
     figure.savefig(ROOT / "docs" / "images" / "curves.png", dpi=110)
     plt.close(figure)
 

@@ -16,9 +16,9 @@ def play(run: Path | None = None, seed: int | None = None, out: Path | None = No
     """Draw one unseen episode of a run's team into `play.gif` -> its path.
 
     Args:
-        run: the run folder, its name, or `results/latest`; the newest run of both problems by default.
+        run: the run folder, its name, or `results/latest`; by default the newest of both problems, or a shipped team.
         seed: of the episode; the first unseen one by default.
-        out: the folder of the GIF; the run's folder by default.
+        out: the folder of the GIF; the run's folder by default, the current one for a shipped team.
 
     Raises:
         UsageError: there is no such run.
@@ -30,7 +30,8 @@ def play(run: Path | None = None, seed: int | None = None, out: Path | None = No
     checkpoint, config, settings = next((one for one in found if one[0].parent.name == "known"), found[0])
     report = problem_module(config["problem"], "report")
     name = KNOWN if checkpoint.parent.name == "known" else AFTER
-    place = out or next(path for path in checkpoint.parents if (path / "config.json").exists())
+    folder = next(path for path in checkpoint.parents if (path / "config.json").exists())
+    place = out or (Path.cwd() if folder.parent.name == "teams" else folder)  # what is shipped stays as it is
     require_writable(place)
     seed = EVALUATION_SEED if seed is None else seed
     env = settings.make_env(difficulty=config["difficulty"], data=config["data"], evaluation=True)
@@ -42,7 +43,8 @@ def play(run: Path | None = None, seed: int | None = None, out: Path | None = No
 
 
 def _newest() -> Path:
-    folders = [path.parent for path in ROOT.glob("*/results/*/config.json")]
-    if not folders:
+    """The newest run of both problems; before the first one, a team that is shipped."""
+    runs, shipped = ([p.parent for p in ROOT.glob(f"*/{kind}/*/config.json")] for kind in ("results", "teams"))
+    if not runs and not shipped:
         raise UsageError("there is no run to play yet: python main.py --all makes two, --play RUN names another folder")
-    return max(folders, key=lambda path: path.name)
+    return max(runs, key=lambda path: path.name) if runs else max(shipped)
