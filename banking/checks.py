@@ -24,6 +24,9 @@ BATCH_BINS = 10.0  # of a median time to settlement: how closely that is looked 
 BATCHED = "routing changes no time to settlement there, do not rely on the results"
 BATCH_ROWS = 100  # settled transactions that tell
 BLOCK = 3  # lines that are there again one under the other: a part of an export
+COPIED, MUCH = 0.05, 10.0  # share of lines that are there again, and that many times chance: copies,
+TWICE_AT_RANDOM = 10  # of such lines: so many are told
+FEW_COPIES = 4  # which are there at most that often
 KEY = re.compile(r"id\b|uuid|\bref|number|num\b|\bno\b|key|hash")  # a column by which every payment is another
 FEW = 0.01  # share of the transactions below which a router that ends or begins is not worth a word
 SILENT = 20.0  # mean times between its transactions, and a day, after which a router has ended
@@ -281,18 +284,21 @@ def repeated_exports(rows: Rows) -> tuple[Rows, str] | None:
 
     Chance makes single lines alike, not blocks of them. So lines are dropped that repeat BLOCK earlier ones or more
     one under the other, or that in order of time belong to a stretch in which every line is there twice (three
-    times, ...), longer than chance makes one. Refused where the repeats differ in other columns.
+    times, ...), longer than chance makes one; and all of them, where they are many. Refused where the repeats differ in
+    other columns.
     """
     import pandas as pd
 
     frame = rows.frame
-    key = pd.util.hash_pandas_object(frame[["timestamp", "router", "amount"]], index=False).to_numpy()
-    code, distinct = pd.factorize(key)
-    if len(distinct) == len(key):
+    code = _codes(frame)
+    if code.max() == len(code) - 1:  # none is there again
         return None
     number = pd.Series(code).groupby(code).cumcount().to_numpy()  # of this line among the equal ones, from 0
     when = frame["timestamp"].to_numpy()
     again = _blocks(code, number, when) | _stretches(code, number, when)
+    copies = _copies(frame, code)
+    if copies.sum() > COPIED * len(code):
+        again |= copies
     if not again.any():
         return None
     lines = some(_ranges(rows.lines[again]))
@@ -304,6 +310,28 @@ def repeated_exports(rows: Rows) -> tuple[Rows, str] | None:
         )
     found = counted(int(again.sum()), "repeated line")
     return rows.keep(~again), f"duplicates: an export is there again, {found} dropped (line {lines})"
+
+
+def _codes(frame: Any) -> np.ndarray:
+    """(K,) numbers from 0, the same where time, router and amount are, in the order in which they come."""
+    import pandas as pd
+
+    return pd.factorize(pd.util.hash_pandas_object(frame[["timestamp", "router", "amount"]], index=False).to_numpy())[0]
+
+
+def _copies(frame: Any, code: np.ndarray) -> np.ndarray:
+    """(K,) bool: lines that are there again, not often, if they are more than chance makes: of two payments of one
+    moment, MUCH more are alike than of any two. (The many equal payments of a payroll are none.)"""
+
+    def pairs(counts: np.ndarray) -> float:
+        return float((counts.astype(float) * (counts - 1)).sum())
+
+    counts = np.bincount(code)
+    few = counts <= FEW_COPIES
+    by_moment = frame["timestamp"].value_counts().to_numpy()
+    alike = frame[["router", "amount"]].value_counts().to_numpy() / len(frame)
+    much = pairs(counts[few]) > MUCH * (alike**2).sum() * pairs(by_moment)
+    return frame["again"].to_numpy() & few[code] & much
 
 
 def _blocks(code: np.ndarray, number: np.ndarray, when: np.ndarray) -> np.ndarray:
@@ -357,7 +385,10 @@ def repeated_lines(rows: Rows) -> tuple[Rows, list[str]]:
     key = any(KEY.search(name.casefold()) for name in rows.ignored)
     if key or "settled_at" in rows.columns or (when != when.dt.floor("s")).any():
         return rows.keep(~again), [f"duplicates: {found} dropped (line {some(rows.lines[again])})"]
-    return rows, [f"duplicates: {found} kept: payments of one second may be alike (line {some(rows.lines[again])})"]
+    told = f"duplicates: {found} kept: payments of one second may be alike (line {some(rows.lines[again])})"
+    if _copies(rows.frame, _codes(rows.frame)).sum() > TWICE_AT_RANDOM:
+        told = f"{checks.CAUTION}{told}, but these are more than chance makes: is the export right?"
+    return rows, [told]
 
 
 # --- the two parts ----------------------------------------------------------------------------------------------------

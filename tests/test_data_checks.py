@@ -390,6 +390,10 @@ TOLD = {
         at(lambda t, i: t - timedelta(hours=1) if i >= 1000 else t),
         "from line 1002 on an hour is there twice",
     ),
+    "more equal lines than chance makes": (
+        [payments()[0], *(x for i, x in enumerate(PAYMENTS) for _ in range(1 + (i % 97 == 0)))],
+        "42 repeated lines kept: payments of one second may be alike",
+    ),
     "quiet test days": ([payments()[0], *PAYMENTS[:3072], *PAYMENTS[3072::4]], "the test days, since"),
 }
 
@@ -422,12 +426,19 @@ def test_batches_are_no_queue_even_where_the_means_agree(tmp_path):
         (PAYMENTS[:2000] + PAYMENTS[1988:], "2002 to 2013"),
         (sorted(PAYMENTS + PAYMENTS[1000:2000]), "1003"),
         ([line for line in PAYMENTS for _ in "ab"], "3, 5, 7"),
+        (sorted(PAYMENTS + PAYMENTS[::3]), "3, 7, 11"),
     ],
 )
 def test_exports_that_overlap_count_once_and_their_lines_are_told(tmp_path, copies, lines):
     log = load(tmp_path, [payments()[0], *copies], load_log)
     assert len(log.seconds) == len(PAYMENTS)
     assert any("an export is there again" in note and f"(line {lines}" in note for note in log.notes), log.notes
+
+
+def test_the_equal_payments_of_a_payroll_all_count(tmp_path):
+    payroll = [f"2024-03-{d:02} 10:00:00,a,{d}.5" for d in range(5, 18) for _ in range(50 + d)]
+    log = load(tmp_path, [payments()[0], *PAYMENTS, *payroll], load_log)
+    assert len(log.seconds) == len(PAYMENTS) + len(payroll)
 
 
 def test_equal_payments_of_one_second_count_as_many_as_they_are(tmp_path):
