@@ -246,6 +246,7 @@ class LocalIndex(IndexRule):
     W_c = x_c * in-flight_c * work_c + y_c * (acknowledged latency_c - base_c). Parameters: also C log x and C log y."""
 
     meaning = "as the global index; then log x of each channel; log y of each channel"
+    BY_CHANNEL = ("delay_price", "constant", "own_work", "own_wait")
 
     @staticmethod
     def prior(k: RoutingConstants):
@@ -257,6 +258,18 @@ class LocalIndex(IndexRule):
         k, C = self.constants, self.constants.num_channels
         own, wait = (rounded(np.exp(self.parameters[i * C : i * C + C]), k.channel_names) for i in (2, 3))
         return super().levels(names) | {"own_work": own, "own_wait": wait}
+
+    @classmethod
+    def from_levels(cls, k: RoutingConstants, stated: dict) -> LocalIndex:
+        """The rule that `levels` described. Raises ValueError where a number is missing."""
+        try:
+            rows = [[stated[name][channel] for channel in k.channel_names] for name in cls.BY_CHANNEL]
+            price, work, wait = (np.asarray(rows[i], dtype=float) for i in (0, 2, 3))
+            with np.errstate(divide="ignore"):  # a price of 0 stays one
+                logs = [np.log(price), np.log([float(stated["risk_price"])]), np.log(work), np.log(wait)]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a local index has {', '.join(cls.BY_CHANNEL)} and risk_price: {error}") from None
+        return cls(k, np.concatenate([logs[0], rows[1][1:], *logs[1:]]))
 
     def __call__(self, observations):
         k = self.constants

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from banking.baselines import baselines
+from banking.baselines import LocalIndex, Policy, baselines
 from banking.environment import TransactionRoutingEnv
+from banking.own_rule import from_thresholds
 from banking.replay import RecordedRouting, recorded_baselines, recorded_env
 from core.experiment.runs.settings import Setting
 from core.maddpg import create_maddpg_agents
@@ -92,3 +93,9 @@ def make_env(
 def rules(env: TransactionRoutingEnv) -> dict:
     """The classical rules; on recorded transactions, tuned on their training days."""
     return recorded_baselines(env) if isinstance(env, RecordedRouting) else baselines(env)
+
+
+def rule_of(env: TransactionRoutingEnv, levels: dict) -> Policy:
+    """A classical rule that sees what a router sees, from its entry in a run's rules.json. Raises ValueError for what
+    is none."""
+    return from_thresholds(env, levels) if "thresholds" in levels else LocalIndex.from_levels(env.constants, levels)

@@ -6,8 +6,9 @@ from core.experiment.runs.settings import Setting
 from core.maddpg import create_maddpg_agents
 from core.mappo import create_mappo_agents
 from core.qmix import create_qmix_agents
-from retail.baselines import baselines
+from retail.baselines import Policy, baselines
 from retail.environment import MultiWarehouseEnv
+from retail.own_rule import from_levels
 from retail.replay import RecordedWarehouses, recorded_baselines, recorded_env
 
 # One entry an algorithm. env: any argument of MultiWarehouseEnv, for training alone; config: any field of MADDPGConfig,
@@ -103,3 +104,8 @@ def make_env(
 def rules(env: MultiWarehouseEnv) -> dict:
     """The classical rules; on recorded sales, tuned on their training part."""
     return recorded_baselines(env) if isinstance(env, RecordedWarehouses) else baselines(env)
+
+
+def rule_of(env: MultiWarehouseEnv, levels: dict) -> Policy:
+    """A classical rule from its entry in a run's rules.json. Raises ValueError for what is none."""
+    return from_levels(env, levels)

@@ -216,6 +216,7 @@ def test_a_run_has_many_names(house, runs, monkeypatch):
     for name in (inside, own, f"retail/{own}", "retail/latest", "retail/results/latest", f"retail/results/{own}"):
         assert open_run(name).path == inside
     assert open_run("latest", problem="retail").path == inside
+    assert folders.RunFolder.find(house / "retail/results", "retail/latest").path == inside, "as --resume finds it"
     assert open_run("shipped").path == open_run("retail/shipped").path == house / "retail/teams/shipped"
     monkeypatch.chdir(house / "retail")
     assert open_run("results/latest").path.resolve() == inside
@@ -252,3 +253,35 @@ def test_a_team_of_another_world_is_refused(runs, tmp_path):
     torch.save({**saved, "agents": [team.state_dict()], "seen": None}, tmp_path / "run/checkpoint.pt")
     with pytest.raises(ValueError, match="is none of the world"):
         open_run(tmp_path / "run")
+
+
+# --- the rule beside a decision ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_on_the_users_data_the_rule_beside_is_the_best_that_the_run_tuned(problem, runs, tmp_path):
+    """Read back from rules.json, it acts as the rule that was written there, to the digits that stand there."""
+    shutil.copytree(runs[problem], tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    (tmp_path / "run/config.json").write_text(json.dumps(config | {"data": "/gone/data.csv"}))
+    run = open_run(tmp_path / "run")
+    env = run.settings.make_env(**run.world["constants"])
+    tuned, seen = run.settings.rules(env), env.reset(7)
+    for best in {"retail": ["(s, S), tuned jointly"], "banking": ["size threshold", "local index"]}[problem]:
+        run.metrics[best]["team_return"] = (0.0, 0.0)  # above all others
+        name, rule = open_run_rule(run)
+        assert name == best
+        wanted = run.units.decision(tuned[best](seen))
+        found = [run.units.decision(rule(own, i), i) for i, own in enumerate(seen)]
+        assert found == list(wanted) if problem == "banking" else np.allclose(found, wanted, atol=1e-3)
+        run.metrics[best]["team_return"] = (-1e9, 0.0)
+    (tmp_path / "run/rules.json").unlink()
+    name, rule = open_run(tmp_path / "run").rule
+    assert name == run.words.FALLBACK
+    assert np.array_equal(rule(seen[0], 0), run.units.fallback(run.units.decode(seen[0]), 0))
+
+
+def open_run_rule(run):
+    """`run.rule`, asked anew."""
+    run.__dict__.pop("rule", None)
+    return run.rule

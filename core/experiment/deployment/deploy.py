@@ -22,6 +22,8 @@ import numpy as np
 from core.experiment.deployment.export import ROUNDING, export
 from core.experiment.deployment.saved_teams import TrainedRun, open_run, problem_module
 from core.experiment.evaluation import evaluate
+from core.experiment.runs.command import UsageError
+from core.experiment.runs.flags import MAX_EVAL_EPISODES
 from core.experiment.tuning import EVALUATION_SEED
 
 EPISODES = 5
@@ -127,8 +129,10 @@ def deploy(name: str | Path, episodes: int = EPISODES, seed: int = EVALUATION_SE
         episodes: how many; seed: of the first of them.
 
     Raises:
-        ValueError: there is no such run, or its team cannot be exported.
+        ValueError: there is no such run, a number that cannot be (UsageError), or a team that cannot be exported.
     """
+    if not 1 <= episodes <= MAX_EVAL_EPISODES:
+        raise UsageError(f"--episodes {episodes}: give a whole number from 1 to {MAX_EVAL_EPISODES}")
     run = open_run(name)
     config = run.config
     env = run.settings.make_env(difficulty=config["difficulty"], data=config["data"], evaluation=True)

@@ -12,6 +12,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +24,10 @@ import numpy as np
 from core.base_agent import AgentTeam
 from core.experiment.deployment.policy import checked, unseen
 from core.experiment.runs.checkpoint import load_checkpoint
-from core.experiment.runs.command import UsageError
+from core.experiment.runs.command import RunError, UsageError
 from core.experiment.runs.folders import ROOT, RunFolder, find_run
 from core.experiment.runs.resume import stored_world
-from core.team.files import refusing_other_shapes
+from core.team.files import read_json, refusing_other_shapes
 from core.team.state import refuse_oversized
 
 
@@ -35,7 +36,7 @@ class TrainedRun:
     """A run that was opened: its team, what that team sees and decides, and how it did. `open_run` makes it.
 
     Attributes:
-        path: the folder.
+        path, folder: of the training and of its run, which are the same unless the run trained several seeds.
         agents: the trained team; `agents[i].select_action(observation)` acts greedily.
         names: of the agents, in order.
         config: the run's config.json.
@@ -48,6 +49,7 @@ class TrainedRun:
     """
 
     path: Path
+    folder: Path
     agents: AgentTeam
     names: tuple[str, ...]
     config: dict[str, Any]
@@ -131,15 +133,34 @@ class TrainedRun:
     def rule(self) -> tuple[str, Callable[[np.ndarray, int], Any]]:
         """The best classical rule that sees what an agent sees: its name, and (observation (O,), agent) -> action.
 
-        It is tuned for drawn episodes. Elsewhere it is the rule that needs no tuning (`FALLBACK` in observations.py).
+        On drawn episodes, the rule to beat; on the user's data, the best one that the run tuned on them (rules.json).
+        Where there is none, the rule that needs no tuning (`FALLBACK` in observations.py).
         """
-        name = problem_module(self.problem, "report").BESIDE
+        name, tuned = self._tuned_rule()
+        if tuned is None:
+            return self.words.FALLBACK, lambda seen, agent: self.units.fallback(self.units.decode(seen), agent)
+        agents = len(self.names)
+        return name, lambda seen, agent: tuned(np.broadcast_to(seen, (agents, len(seen))))[agent]
+
+    def _tuned_rule(self) -> tuple[str, Callable[[np.ndarray], np.ndarray] | None]:
+        env = self.settings.make_env(difficulty=self.config["difficulty"], **self.world["constants"])
         if self.config["data"] is None:
-            env = self.settings.make_env(difficulty=self.config["difficulty"], **self.world["constants"])
-            tuned = self.settings.rules(env)[name]
-            agents = len(self.names)
-            return name, lambda seen, agent: tuned(np.broadcast_to(seen, (agents, len(seen))))[agent]
-        return self.words.FALLBACK, lambda seen, agent: self.units.fallback(self.units.decode(seen), agent)
+            name = problem_module(self.problem, "report").BESIDE
+            return name, self.settings.rules(env)[name]
+        path = self.folder / "rules.json"
+        with refusing_other_shapes(str(path)):
+            stored = read_json(path)["rules"] if path.is_file() else {}
+            for name in sorted(stored, key=lambda rule: -self.metrics[rule]["team_return"][0]):
+                with suppress(ValueError):  # one that sees more than an agent, or draws lots
+                    return name, self.settings.rule_of(env, self._by_number(stored[name]))
+        return "", None
+
+    def _by_number(self, stated: Any) -> Any:
+        """Numbers by the names of agents -> in their order."""
+        if isinstance(stated, dict):
+            whole = stated.keys() == set(self.names)
+            return [stated[n] for n in self.names] if whole else {k: self._by_number(v) for k, v in stated.items()}
+        return [self._by_number(value) for value in stated] if isinstance(stated, list) else stated
 
     def unseen(self, observation: np.ndarray, agent: int) -> list[str]:
         """What in an observation (O,) lies outside of all that the training saw, by name."""
@@ -183,11 +204,14 @@ def open_run(name: str | Path, problem: str | None = None) -> TrainedRun:
         low, typical, high = _seen(saved.get("seen"), agents)
     world = _world(folder, config, settings)
     words = problem_module(config["problem"], "observations")
-    units = words.Units.of(world)
+    with refusing_other_shapes(f"{folder.path}: world in config.json"):
+        units = words.Units.of(world)
     names, metrics = tuple(map(str, world["agents"])), _metrics(folder.path / "summary.csv")
     if (len(names), len(units.columns)) != (agents.num_agents, agents.state_dim):
         raise ValueError(f"{folder.path}: the team of checkpoint.pt is none of the world that config.json tells of")
-    return TrainedRun(path.parent, agents, names, config, world, units, settings, words, low, typical, high, metrics)
+    return TrainedRun(
+        path.parent, folder.path, agents, names, config, world, units, settings, words, low, typical, high, metrics
+    )
 
 
 def _seen(seen: dict[str, Any] | None, agents: AgentTeam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -203,7 +227,10 @@ def _seen(seen: dict[str, Any] | None, agents: AgentTeam) -> tuple[np.ndarray, n
 def _world(folder: RunFolder, config: dict[str, Any], settings: ModuleType) -> dict[str, Any]:
     """What `env.world()` told when the run began; of a run that kept none, what it tells now."""
     if "world" in config:
-        return stored_world(folder, config)
+        try:
+            return stored_world(folder, config)
+        except RunError as error:
+            raise ValueError(str(error)) from None
     return settings.make_env(difficulty=config["difficulty"], data=config["data"], evaluation=True).world()
 
 

@@ -110,6 +110,8 @@ class RunFolder:
         Raises ValueError naming what was looked for and which runs there are.
         """
         results = Path(results)
+        if len(Path(which).parts) > 1 and not Path(which).is_dir():  # retail/latest, retail/results/latest
+            return find_run(which)
         name = which
         if which == LATEST:
             pointer = results / LATEST
