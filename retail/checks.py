@@ -25,6 +25,7 @@ from core.experiment.reporting.csv_table import Table, counted, in_pandas, line_
 WORD = {1: "day", 7: "week"}
 MONTH = 31  # days: where a name ends, another may begin so much later and be the same place
 ALIKE = 3.0  # and sell up to so many times as much, or as little
+FEW = 2  # sales that a silence before or after must have left out, at a warehouse's rate, to be none by chance
 LARGE = 0.1  # share of the test part's units from which new names are refused, and not only told
 PADDED = 0.25  # share of the test part from which silence at the end is refused, and not only told
 HALF = 0.5  # of the units of the training part, or of the test part
@@ -151,7 +152,13 @@ def renamed(grid: Grid) -> list[str]:
     after = first[None, :] - last[:, None]  # (N, N) periods from the end of one to the beginning of another
     near = (after > 0) & (after <= np.maximum(MONTH / grid.days, 2 * gap)[:, None])
     alike = (rate[None, :] <= ALIKE * rate[:, None]) & (rate[:, None] <= ALIKE * rate[None, :])
-    pairs = near & alike & ended[:, None] & sold[None, :] & (first > 0)[None, :]
+    often, length = (grid.units > 0).sum(axis=0), len(grid.units)
+    left_out = (
+        often / (last + 1) * (length - 1 - last),
+        often / (length - first) * first,
+    )  # sales one would expect there
+    ended_for_sure, begun_for_sure = ((often > 1) & (expected >= FEW) for expected in left_out)
+    pairs = near & alike & (ended & ended_for_sure)[:, None] & (sold & begun_for_sure)[None, :]
     begun = new | pairs.any(axis=0)
     if not begun.any():
         return []
@@ -219,16 +226,20 @@ def _parts(others: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, float]:
     best = int(right.argmax())
     if right[best] < checks.SUMS:
         return none, 1.0
-    # A number around `total` is hit by a sum of its size with this chance (the deviation of a count is its root).
+    # A number around `total` is hit by a sum of its size with this chance (the deviation of a count is its root), or as
+    # often as the sums of other days hit it, where these differ more.
     hit = np.minimum(1.0, 0.4 * (2 * near + 0.9) / np.sqrt(np.maximum(total, 0.16)))
-    chance = len(chosen) * float(np.exp(np.log(hit).sum()))
+    some_days = np.random.default_rng(0).permutation(len(total))[:300]
+    other_days = np.abs(total[some_days] - (inside @ chosen[best])[some_days, None]) <= near[some_days]  # (days, days)
+    other = max(1, other_days.sum() - len(some_days)) / max(1, other_days.size - len(some_days))
+    chance = len(chosen) * float(np.exp(np.log(np.minimum(hit, other)).sum()))
     return fits[chosen[best] > 0], chance
 
 
 def _grain(values: np.ndarray) -> float:
     """What all are multiples of, and small against: 10 where they are rounded to tens."""
     for grain in 10.0 ** np.arange(4, -4, -1):
-        if values.mean() >= 20 * grain and np.allclose(values / grain, np.round(values / grain), atol=1e-6):
+        if values.mean() >= 5 * grain and np.allclose(values / grain, np.round(values / grain), atol=1e-6):
             return float(grain)
     return 0.0
 

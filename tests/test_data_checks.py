@@ -51,6 +51,10 @@ REFUSED = {
     "two thousands points": (sales(line9="2024-01-04,b,1.234.567"), "'1.234.567': a mark of thousands?"),
     "a thousands blank": (sales(line9="2024-01-04,b,1\u202f234"), "a mark of thousands?"),
     "a thousands apostrophe": (sales(line9="2024-01-04,b,1'234"), "a mark of thousands?"),
+    "a number out of this world": (
+        sales(line9="2024-01-04,b,1e300"),
+        "line 9: units is '1e300', more than anybody has",
+    ),
     "a decimal comma": (sales(line9='2024-01-04,b,"1,5"'), "line 9: units is '1,5', no number"),
     "a stray quote in a name": (sales(line9='2024-01-04,"b,5', line10='2024-01-05,a",5'), "line 9: a quote opens here"),
     "a stray quote in a number": (sales(line9='2024-01-04,b,"5', line11='2024-01-06,a,5"'), "line 9: a quote opens"),
@@ -77,7 +81,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(
     "other",
-    ["B", "ｂ", "b\u200b", "007", "7.0", "Malmo\u0308 1", "MALMÖ_1", "malmö-01", "NULL", "nan", "N/A"],
+    ["B", '""b""', "b.", "ｂ", "b\u200b", "007", "7.0", "Malmo\u0308 1", "MALMÖ_1", "malmö-01", "NULL", "nan", "N/A"],
 )
 def test_a_name_written_in_two_ways_and_a_name_that_is_none_are_refused(tmp_path, other):
     names = {"0": "7", "7": "7", "M": "Malmö 1", "m": "Malmö 1"}

@@ -75,7 +75,7 @@ def test_a_new_warehouse_and_one_that_closes_are_told(tmp_path):
 
 @pytest.mark.parametrize("days", [slice(None), slice(0, 15), slice(100, None)])
 @pytest.mark.parametrize("members", [(0, 1, 2), (0, 1), (1, 2)])
-@pytest.mark.parametrize("digits", [0, -1])
+@pytest.mark.parametrize("digits", [0, -1, -2])
 def test_a_warehouse_that_is_the_sum_of_others_is_refused_with_their_names(tmp_path, days, members, digits):
     units = 100 * sold() + sold(seed=1)
     total = np.zeros((DAYS, 1), int)

@@ -32,11 +32,15 @@ def _with_line(table: Table, column: str, name: str) -> str:
 
 
 def _plainly(name: str) -> str:
-    """A name without what exports change: case, composition, invisible signs, blanks, hyphens, 007 for 7 or 7.0."""
+    """A name without what exports change: case, composition, invisible signs, blanks, points, hyphens and quotes, and
+    with 7 for 007 or 7.0."""
     letters = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    visible = "".join(sign for sign in letters if unicodedata.category(sign) not in ("Cf", "Cc"))
-    joined = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", re.sub(r"\s*[\s_-]\s*", " ", visible))
-    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"(?<=\d)[.,]0*$", "", joined))
+    visible = "".join(
+        sign for sign in letters if unicodedata.category(sign) not in ("Cf", "Cc") and sign not in "\"'’`´"
+    )
+    whole = re.sub(r"(?<=\d)[.,]0*$", "", visible)
+    joined = re.sub(r"(?<!\d) +| +(?!\d)", "", re.sub(r"[\s._-]+", " ", whole))
+    return re.sub(r"(?<!\d)0+(?=\d)", "", joined)
 
 
 def no_thousands_points(table: Table, column: str) -> None:

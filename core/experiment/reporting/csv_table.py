@@ -24,6 +24,7 @@ from core.team.files import require_regular
 SHOWN = 10  # bad lines told in full
 HEAD = 50  # lines looked through for a header that is not the first
 REMEMBERED = 500_000  # texts of a column that are looked up; an older one that comes again is met later
+LARGEST = 1e15  # a number above is a typing error, and its square may be infinite
 SLICE = 500_000  # texts taken apart at once: each becomes several while it is
 YEARS = (1970, 2100)  # a year outside is a typing error
 TIME = (
@@ -281,6 +282,7 @@ def _refuse_another_header(path: Path, required: Sequence[str], form: str) -> No
                 above = "" if number == 1 else f"the first line is no header: line {number} is"
                 apart = "" if separator == "," else f"the columns are separated by {separator!r}"
                 step = f"sep={separator!r}, skiprows={number - 1}"
+                step += ", decimal=','" if separator != "," and any(re.search(r"\d,\d", row) for row in lines) else ""
                 found = "; ".join(filter(None, (above, apart)))
                 raise ValueError(f"{path}: {found}; save the file with commas, the header first{in_pandas(path, step)}")
     for separator in ";\t|":
@@ -346,6 +348,7 @@ def numbers(
         (nothing & (not empty), f"{column} is empty: {wanted}"),
         (marked, f"{column} is {{!r}}: a mark of thousands? {plain}"),
         (unreadable & ~nothing, f"{column} is {{!r}}, no number: {wanted}, in digits with a point for decimals"),
+        (np.abs(values) > LARGEST, f"{column} is {{!r}}, more than anybody has: {wanted}"),
         ((values < 0) & (not negative), f"{column} is {{!r}}, negative: {wanted}"),
         ((values == 0) & positive, f"{column} is {{!r}}: {wanted}"),
     ):
