@@ -48,7 +48,7 @@ def data_report(sales: Sales) -> str:
         f"  test: {sales.day(training)} to {sales.day(last - 1)} ({counted(test, word)}); episodes are "
         f"consecutive {word}s",
     ]
-    apart, needed = test // c["horizon"], days_needed(c["horizon"])
+    apart, needed = test // c["horizon"], days_needed(c["horizon"], by_day=True)
     lines += [
         f"  The test part holds {counted(apart, 'episode')} without overlap"
         + (

@@ -18,6 +18,7 @@ from retail.constants import RetailConstants
 from retail.environment import MAX_LOOKAHEAD, WEEK, MultiWarehouseEnv
 from retail.records import Sales, blocks_by_default, load_sales
 
+PARTS = ("demand", "unmet", "received_transfer", "returned", "on_hand")
 BLOCK = {1: 7, 7: 4}  # periods of a block by days a period: a week, four weeks
 SEASON_DAYS = 45  # a block comes from so many days around the same day of any year
 YEAR_DAYS = 365.25
@@ -119,11 +120,26 @@ class RecordedWarehouses(MultiWarehouseEnv):
         if not self._windows.blocks:  # those that are put together have no date
             day = np.array(self._windows.starts) + self._first + self._period - 1
             info["details"]["date"] = self._squeeze(np.datetime64(self.sales.first) + self.sales.days * day)
+        start = np.array(self._windows.starts, float)
+        info["period_metrics"] = self._period_metrics(info["details"]) | {"period": start + self._period - 1}
         if "episode_metrics" in info:  # in periods: episodes that share some are not independent (reporting/windows.py)
-            start = np.array(self._windows.starts, float)
             window = {"window_start": start, "window_length": np.full(len(start), float(self.constants.horizon))}
             info["episode_metrics"] |= {name: v if self.num_envs else float(v[0]) for name, v in window.items()}
         return observations, rewards, dones, info
+
+    def _period_metrics(self, details: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Those metrics of the episode that are means over its periods, of this period, (E,) each; of a sum, as if all
+        periods were like this one. The share that is lost is told as units, to be divided by the demand."""
+        c, d = self.constants, {name: np.atleast_2d(details[name]) for name in PARTS}  # (E, N)
+        total = {name: values.sum(axis=-1) for name, values in d.items()}
+        parts = c.costs(total["unmet"], total["received_transfer"], total["returned"], total["on_hand"])
+        cost, moved = sum(parts.values()), total["received_transfer"] + total["returned"]
+        sums = {"total_cost": cost, "team_return": -cost, **parts, "demand": total["demand"], "units_moved": moved}
+        return {name: c.horizon * value for name, value in sums.items()} | {
+            "stockout_percent": c.horizon * 100.0 * total["unmet"],
+            "on_hand": total["on_hand"],
+            "inventory_balance": d["on_hand"].std(axis=-1),
+        }
 
     def _draw_episodes(self, generators: list[np.random.Generator]) -> None:
         self._windows.starts.clear()

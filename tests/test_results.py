@@ -158,19 +158,26 @@ def test_a_share_is_that_of_all_and_its_interval_that_of_a_ratio():
     assert found.interval("x", "share") == pytest.approx(1.968 * spread, rel=0.1)
 
 
-def recorded_results(days: int, length: int = 30, seeds: int = 1, episodes: int = 400, rise: float = 1.0) -> Results:
+def recorded_results(
+    days: int, length: int = 30, seeds: int = 1, episodes: int = 400, rise: float = 1.0, by_day: bool = True
+) -> Results:
     """A team and a rule on windows of the same recorded days; the team costs `rise` times as much."""
     rng = np.random.default_rng(days)
     daily, starts = 10 + rng.standard_normal(days), rng.integers(days - length + 1, size=episodes)
     cost = np.array([daily[s : s + length].sum() for s in starts])
+    met = np.bincount((starts[:, None] + np.arange(length)).ravel())
     rows = {"episode": np.arange(episodes), "window_start": starts.astype(float), "window_length": float(length)}
-    frames = [pd.DataFrame({"policy": "rule", "training_seed": np.nan, **rows, "cost": cost})]
-    for seed in range(seeds):
-        for name in (BEFORE, AFTER):
-            own = rise * cost + rng.normal(0, 1, episodes) + 10.0 * seed
-            frames.append(pd.DataFrame({"policy": name, "training_seed": seed, **rows, "cost": own}))
-    table = pd.concat(frames).assign(team_return=lambda t: -t["cost"])
-    return Results("maddpg", 50, dict.fromkeys(range(seeds)), table, ())
+    policies = [("rule", np.nan, 1.0, 0.0)]
+    policies += [(name, seed, rise, 10.0 * seed) for seed in range(seeds) for name in (BEFORE, AFTER)]
+    frames, periods = [], []
+    for name, seed, factor, more in policies:
+        own = {"policy": name, "training_seed": seed}
+        frames.append(pd.DataFrame({**own, **rows, "cost": factor * cost + more}))
+        value = length * factor * daily[: len(met)] + more
+        periods.append(pd.DataFrame({**own, "period": np.arange(len(met)), "times": met, "cost": value}))
+    table, told = (pd.concat(parts).assign(team_return=lambda t: -t["cost"]) for parts in (frames, periods))
+    told = told[told["times"] > 0]
+    return Results("maddpg", 50, dict.fromkeys(range(seeds)), table, (), by_period=told if by_day else None)
 
 
 COST = [("cost", "cheaper", "dearer")]
@@ -179,11 +186,18 @@ COST = [("cost", "cheaper", "dearer")]
 def test_on_recorded_days_policies_are_compared_pair_by_pair():
     found = recorded_results(182, rise=0.9)
     percent, width = found.gap(AFTER, "rule", "cost")
-    assert percent == pytest.approx(10.0, abs=0.1) and 0 < width < 0.2 * found.interval("rule", "cost")
+    assert percent == pytest.approx(10.0) and width == pytest.approx(0.0, abs=1e-9), "a tenth less in every episode"
     assert "window_start" not in found.metrics
     samples = found.samples("rule", "cost")
     assert samples.mean() == pytest.approx(found.mean("rule", "cost")) and 5 < len(samples) < 20
     assert half_width(samples) == pytest.approx(found.interval("rule", "cost"))
+
+
+def test_what_is_known_by_day_has_the_mean_of_the_episodes_and_the_surer_interval():
+    by_day, by_window = recorded_results(182), recorded_results(182, by_day=False)
+    assert by_day.mean("rule", "cost") == pytest.approx(by_window.mean("rule", "cost"))
+    assert 0.3 < by_day.interval("rule", "cost") / by_window.interval("rule", "cost") < 1.5
+    assert len(by_day.samples("rule", "cost")) == 13 and len(by_window.samples("rule", "cost")) == 6
 
 
 def test_the_luck_of_trainings_and_of_the_test_period_add_up_or_the_sentence_says_which_is_missing():
@@ -204,12 +218,13 @@ def test_a_test_part_that_is_too_short_has_a_sentence_and_no_interval():
     assert "a test part of 49 days, the newest quarter of a file of 196" in said
     assert "72.0 % dearer than rule" in said
     assert recorded_results(48).no_interval and not recorded_results(60).no_interval
-    assert "give --eval-episodes 100" in recorded_results(182, episodes=4).no_interval
+    assert "It takes a test part of 90 days" in recorded_results(60, by_day=False).no_interval
+    assert "give --eval-episodes 100" in recorded_results(364, episodes=4, by_day=False).no_interval
 
 
 def test_dearer_is_said_as_plainly_as_cheaper():
     found = recorded_results(60, rise=1.72)
-    assert re.fullmatch(r"7[12]\.\d % ± \d\.\d dearer than rule, the best rule", gap_lines(found, ["rule"], COST)[1])
+    assert gap_lines(found, ["rule"], COST)[1] == "72.0 % ± 0.0 dearer than rule, the best rule"
 
 
 def test_a_share_stands_beside_the_rivals_and_no_percentage_of_it_is_made():

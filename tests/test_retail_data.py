@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.experiment.evaluation import evaluate
 from retail import data, records
 from retail.constants import RetailConstants
 from retail.data import data_report, write_example
@@ -433,3 +434,17 @@ def test_a_file_that_is_not_there_is_an_error_of_its_own(tmp_path, capsys):
     with pytest.raises(FileNotFoundError):
         load_sales(tmp_path / "missing.csv")
     assert data.main([str(tmp_path / "missing.csv")]) == 2 and "missing.csv" in capsys.readouterr().err
+
+
+def test_what_every_test_day_cost_adds_up_to_what_the_episodes_did(tmp_path):
+    """With it, overlapping episodes are counted for what they are worth (core/experiment/reporting/windows.py)."""
+    sales = load_sales(sales_file(tmp_path, poisson(300)))
+    half = lambda seen: np.full((*seen.shape[:-1], 1), 0.3)  # noqa: E731
+    table = evaluate(RecordedWarehouses(sales, evaluation=True, num_envs=7), half, 20)
+    days = table.attrs["periods"]
+    assert days["times"].sum() == 20 * 30 and 0 <= days["period"].min() <= days["period"].max() < 75
+    share = days["times"] / days["times"].sum()
+    for metric in ("total_cost", "team_return", "units_moved", "on_hand", "inventory_balance", "stockout_cost"):
+        assert share @ days[metric] == pytest.approx(table[metric].mean(), rel=1e-5), metric
+    lost = (table["stockout_percent"] * table["demand"]).sum() / table["demand"].sum()
+    assert (share @ days["stockout_percent"]) / (share @ days["demand"]) == pytest.approx(lost)

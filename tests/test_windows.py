@@ -46,7 +46,16 @@ def test_too_few_days_or_windows_give_none():
     rng = np.random.default_rng(0)
     assert independent(np.zeros(500), 30) is None, "a single stretch"
     assert (
-        independent(rng.integers(19, size=500), 30) is None and independent(rng.integers(20, size=500), 30) is not None
+        independent(rng.integers(60, size=500), 30) is None and independent(rng.integers(61, size=500), 30) is not None
     )
     assert independent(np.array([0.0, 90.0, 150.0]), 30) is None
-    assert days_needed(30) == 49 and days_needed(13) == 29 and days_needed(0.01) == 12
+    assert days_needed(30) == 90 and days_needed(0.01) == 12
+    assert days_needed(30, by_day=True) == 49 and days_needed(13, by_day=True) == 29
+
+
+def test_a_value_that_counts_twice_is_two_values():
+    starts, values = np.arange(60.0), np.random.default_rng(0).standard_normal(60)
+    times = np.arange(60) % 3 + 1
+    whole, short = independent(np.repeat(starts, times), 1.0), independent(starts, 1.0, times)
+    assert half_width(whole @ np.repeat(values, times)) == pytest.approx(half_width(short @ values))
+    assert (short @ values).mean() == pytest.approx(times @ values / times.sum())

@@ -6,7 +6,7 @@ random numbers), and two policies are compared pair by pair: the differences var
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -38,7 +38,8 @@ def evaluate(env: Any, policy: Policy, episodes: int, seed: int = EVALUATION_SEE
 
     Returns:
         pandas.DataFrame, a row an episode: episode, seed, team_return (rewards summed over agents and time), length
-        (steps), and the environment's `episode_metrics`.
+        (steps), and the environment's `episode_metrics`. If it is stacked and hands over `info["period_metrics"]`, with
+        the number of the recorded "period" that it is in, `attrs["periods"]` is a table of their means, a row a period.
 
     Raises:
         ValueError: a number that cannot be, or an environment that breaks the protocol.
@@ -48,7 +49,7 @@ def evaluate(env: Any, policy: Policy, episodes: int, seed: int = EVALUATION_SEE
     for name, value, low in (("episodes", episodes, 1), ("seed", seed, 0)):
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not low <= value <= LARGEST_SEED:
             raise ValueError(f"{name}: expected a whole number of at least {low} and below 2**31, found {value!r}")
-    stacked, rows = as_stacked(env), []
+    stacked, rows, days = as_stacked(env), [], []
     act = _acting(policy, greedy, plain=stacked is not env)
     with _undisturbed(policy):
         for first in range(0, episodes, stacked.num_envs):
@@ -56,12 +57,27 @@ def evaluate(env: Any, policy: Policy, episodes: int, seed: int = EVALUATION_SEE
             seeds = range(seed + first, seed + first + stacked.num_envs)
             running = _begin(env, stacked, policy, seeds, count)
             with running.told_where(f"evaluation stopped in episodes {first} to {first + count - 1}"):
+                steps = []
                 while running.running:
-                    running.step(act(running))
+                    _, info = running.step(act(running))
+                    steps += [info["period_metrics"]] if "period_metrics" in info else []
+            days += [_by_period(steps, count)] if steps else []
             for e in range(count):
                 row = {"episode": first + e, "seed": seeds[e], "team_return": running.returns[e]}
                 rows.append({**row, "length": running.lengths[e], **running.metrics[e]})
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if days:
+        sums = pd.concat(days).groupby("period").sum()
+        table.attrs["periods"] = sums.div(sums["times"], axis=0).assign(times=sums["times"]).reset_index()
+    return table
+
+
+def _by_period(steps: Sequence[Mapping[str, Any]], count: int) -> Any:
+    """info["period_metrics"] of every step, (E,) each -> sums over the first `count` copies, a row a copy and step."""
+    import pandas as pd
+
+    columns = {name: np.concatenate([np.atleast_1d(step[name])[:count] for step in steps]) for name in steps[0]}
+    return pd.DataFrame(columns).assign(times=1.0)
 
 
 def record_episode(env: Any, policy: Policy, seed: int = EVALUATION_SEED) -> list[dict[str, Any]]:

@@ -43,6 +43,7 @@ class Results:
     rule: str = ""  # whose decisions stand beside the team's
     rule_steps: Sequence[Mapping[str, Any]] = ()  # the same episode by that rule
     period: str = "day"  # of recorded data
+    by_period: Any = None  # of recorded data: a row a policy, training seed and period, where metrics are known by it
     levels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # tuned rule -> its numbers, by name
     all_seeing: Sequence[str] = ()  # rules that need more than an agent sees
     plays: int = 1  # times that each training episode is played where consequences are known
@@ -65,10 +66,44 @@ class Results:
         return [column for column in self.evaluation.columns if column not in (*KEYS, START, LENGTH)]
 
     @functools.cached_property
-    def _independent(self) -> np.ndarray | None:
-        """Weights that make independent samples of overlapping windows; None where there are too few."""
+    def _of_windows(self) -> np.ndarray | None:
+        """Weights that make independent samples of episodes that are overlapping windows; None where too few."""
         episodes = self.evaluation.groupby("episode")[[START, LENGTH]].first()
         return independent(episodes[START].to_numpy(float), float(episodes[LENGTH].iloc[0]))
+
+    @functools.cached_property
+    def _of_periods(self) -> np.ndarray | None:
+        """The same of the values that `by_seed` gives of periods."""
+        there, needed = self._covered
+        if there < needed:
+            return None
+        met = self.by_period.groupby("period")["times"].first()  # the same for every policy
+        times = met.to_numpy(float)
+        weights = independent(met.index.to_numpy(float), 1.0, times)
+        return None if weights is None else weights / (len(times) * times / times.sum())
+
+    @property
+    def _covered(self) -> tuple[float, int]:
+        """How many periods the windows cover, and how many it takes for an interval."""
+        length = float(self.evaluation[LENGTH].iloc[0])
+        return float(np.ptp(self.evaluation[START])) + length, days_needed(length, self.by_period is not None)
+
+    def _periods(self, policy: str, metric: str) -> tuple[dict[Any, np.ndarray], np.ndarray]:
+        """Training seed -> (P,) values of the periods that were met; and how often they were, (P,)."""
+        import pandas as pd
+
+        rows, found = self.by_period[self.by_period["policy"] == policy].sort_values("period"), {}
+        for seed, part in rows.groupby("training_seed", dropna=False):
+            times, values = part["times"].to_numpy(), part[metric].to_numpy()
+            if metric in self.weights:
+                weights = part[self.weights[metric]].to_numpy()
+                mean = (times @ values) / max(times @ weights, 1e-12)
+                values = mean + (values - mean * weights) * times.sum() / max(times @ weights, 1e-12)
+            found[None if pd.isna(seed) else seed] = values
+        return found, times
+
+    def _told_by_period(self, metric: str) -> bool:
+        return self.by_period is not None and metric in self.by_period
 
     @property
     def no_interval(self) -> str:
@@ -76,10 +111,10 @@ class Results:
         if START not in self.evaluation:
             found = "One episode has no interval: give --eval-episodes 2 or more, best 100."
             return found if self.evaluated < 2 else ""
-        if self._independent is not None:
+        if (self._of_windows if self.by_period is None else self._of_periods) is not None:
             return ""
-        start, length = self.evaluation[START], float(self.evaluation[LENGTH].iloc[0])
-        there, needed = float(np.ptp(start)) + length, days_needed(length)
+        there, needed = self._covered
+        length = float(self.evaluation[LENGTH].iloc[0])
         few = f"{there:.3g} {self.period}s with episodes of {length:.3g}"
         if there >= needed:
             return f"No interval: too few episodes over {few}; give --eval-episodes 100 or more."
@@ -106,16 +141,20 @@ class Results:
         parts = self.by_seed(policy, metric)
         if len(parts) > 1:
             return np.array([values.mean() for values in parts.values()])
-        return self._together(*parts.values())
+        return self._together(*parts.values(), metric)
 
     def by_seed(self, policy: str, metric: str) -> dict[Any, np.ndarray]:
-        """Training seed -> values of the episodes, in order; their mean is the metric's.
+        """Training seed -> values of the episodes, in order; their mean is the metric's. Of recorded data whose metric
+        is known by period: values of the periods, which count as often as episodes met them.
 
         The mean of a share is taken over all that it is a share of: of a metric in `weights`, episodes weigh as much
         as they have of that. This is a ratio, whose error is that of the values returned (Cochran 1977, section 2.11).
         """
         import pandas as pd
 
+        if self._told_by_period(metric):
+            of_seeds, times = self._periods(policy, metric)
+            return {seed: values * len(times) * times / times.sum() for seed, values in of_seeds.items()}
         rows, found = self.evaluation[self.evaluation["policy"] == policy].sort_values("episode"), {}
         for seed, part in rows.groupby("training_seed", dropna=False):
             values = part[metric].to_numpy(dtype=float)
@@ -126,17 +165,18 @@ class Results:
             found[None if pd.isna(seed) else seed] = values
         return found
 
-    def _together(self, values: np.ndarray) -> np.ndarray:
+    def _together(self, values: np.ndarray, metric: str) -> np.ndarray:
         if START not in self.evaluation:
             return values
-        return values.mean(keepdims=True) if self._independent is None else self._independent @ values
+        weights = self._of_periods if self._told_by_period(metric) else self._of_windows
+        return values.mean(keepdims=True) if weights is None else weights @ values
 
-    def _half_width(self, seeds: Sequence[np.ndarray]) -> float:
-        """Half the 95 % interval of the mean of the values (episodes,) of each training; NaN where there is none.
+    def _half_width(self, seeds: Sequence[np.ndarray], metric: str) -> float:
+        """Half the 95 % interval of the mean of the values that `by_seed` gives of each training; NaN where none.
 
         The trainings share the luck of the episodes, and each has its own: two errors that add up.
         """
-        sources = [self._together(np.mean(seeds, axis=0))]
+        sources = [self._together(np.mean(seeds, axis=0), metric)]
         return half_width(*sources, *([np.array([v.mean() for v in seeds])] if len(seeds) > 1 else []))
 
     def mean(self, policy: str, metric: str) -> float:
@@ -144,7 +184,7 @@ class Results:
 
     def interval(self, policy: str, metric: str) -> float:
         """Half the width of the 95 % interval of the mean; NaN where there is none (see `no_interval`)."""
-        return self._half_width(list(self.by_seed(policy, metric).values()))
+        return self._half_width(list(self.by_seed(policy, metric).values()), metric)
 
     def gap(self, policy: str, rival: str, metric: str) -> tuple[float, float]:
         """How much lower `policy` is than `rival`, % of the rival's mean, and half its 95 % interval. Paired.
@@ -158,18 +198,18 @@ class Results:
         mine, reference = (float(np.mean([pair[k].mean() for pair in pairs])) for k in (0, 1))
         reference = reference if abs(reference) > 1e-12 else 1e-12
         errors = [(theirs * mine / reference - values) / abs(reference) for values, theirs in pairs]
-        return 100.0 * (reference - mine) / abs(reference), 100.0 * self._half_width(errors)
+        return 100.0 * (reference - mine) / abs(reference), 100.0 * self._half_width(errors, metric)
 
     def difference(self, policy: str, rival: str, metric: str) -> tuple[float, float]:
         """By how much `rival` is above `policy`, and half the 95 % interval. Paired, as in `gap`."""
         own, others = self.by_seed(policy, metric), self.by_seed(rival, metric)
         one = next(iter(others.values()))
         changes = [others.get(seed, one) - values for seed, values in own.items()]
-        return float(np.mean([change.mean() for change in changes])), self._half_width(changes)
+        return float(np.mean([change.mean() for change in changes])), self._half_width(changes, metric)
 
     def on_the_way(self) -> Results:
         """The same, of the episodes alone that the team was evaluated on while it trained."""
-        return replace(self, evaluation=self.evaluation[self.evaluation["episode"] < CURVE_EPISODES])
+        return replace(self, evaluation=self.evaluation[self.evaluation["episode"] < CURVE_EPISODES], by_period=None)
 
     @property
     def trained(self) -> list[str]:

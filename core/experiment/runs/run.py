@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from core.base_agent import AgentTeam
 from core.experiment.env_check import check_env
 from core.experiment.evaluation import evaluate, record_episode
@@ -81,6 +83,7 @@ class Run:
             require_same_world(self.folder, self.unseen.world())
         self.first_seed = VALIDATION_SEED if options.validation else EVALUATION_SEED  # of the first unseen episode
         self._tables: list[Any] = []
+        self._periods: list[Any] = []  # of recorded data, a table a policy and training: what each period cost
         self._histories: dict[bool, dict[int, Any]] = {False: {}, True: {}}  # known form? -> seed -> history
         self._recorded: dict[str, list[dict[str, Any]]] = {}  # trained form -> one evaluated episode, step by step
         self._rules: Mapping[str, Any] = {}  # those that were judged
@@ -262,6 +265,7 @@ class Run:
         rules = self._rules.items()
         more = {"levels": {name: rule.levels(world["agents"]) for name, rule in rules if hasattr(rule, "levels")}}
         more |= {"all_seeing": [name for name, rule in rules if getattr(rule, "needs_env", False)]}
+        more |= {"by_period": pd.concat(self._periods, ignore_index=True) if self._periods else None}
         more |= {"period": "week" if world.get("days") == 7 else "day"}
         histories, known = self._histories[False], self._histories[True]
         found = Results(options.algo, options.episodes, histories, evaluation, (), weights, known, *self._beside)
@@ -303,6 +307,9 @@ class Run:
         import pandas as pd
 
         table = evaluate(self.unseen, policy, self.options.eval_episodes, self.first_seed, greedy=greedy)
+        periods = table.attrs.pop("periods", None)
+        if periods is not None:
+            self._periods.append(periods.assign(policy=name, training_seed=np.nan if seed is None else seed))
         table.insert(0, "policy", name)
         table.insert(1, "training_seed", pd.array([seed] * len(table), dtype="Int64"))
         self._tables.append(table)
