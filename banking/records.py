@@ -28,6 +28,7 @@ import numpy as np
 from banking import checks
 from banking.channels import fastest_base, fit_channels, unknown_channels
 from banking.constants import PER_CHANNEL, PER_ROUTER, RoutingConstants, routing_constants
+from banking.repeats import without_repeats
 from banking.rows import Rows, read_rows
 from core.experiment.reporting.checks import CAUTION
 from core.experiment.reporting.csv_table import constants_path, counted, duration, some, stamps, stated_constants
@@ -104,7 +105,7 @@ def load_log(path: str | Path) -> Log:
 def _load(path: Path, _: tuple) -> Log:  # the stamps make a changed file another one
     rows = read_rows(path)
     count, notes = len(rows.frame), [note for check in checks.CHECKS for note in check(rows)]
-    rows, repeats = checks.without_repeats(rows)
+    rows, repeats = without_repeats(rows)
     notes += [*checks.one_hour_twice(rows), *checks.no_router_of_sums(rows), *_about(rows), *repeats]
     frame, more = _in_order(rows.frame)
     frame, training, dropped = _split(path, frame)
