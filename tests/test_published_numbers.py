@@ -144,3 +144,9 @@ def test_a_comparison_begins_without_a_table_and_stops_where_a_training_fails(mo
 def test_the_optimum_table_is_that_of_the_csv():
     table = script("optimum").table(pd.read_csv(RESULTS / "optimum.csv"))
     assert len(table.splitlines()) == 10 and table in page("docs/BENCHMARKS.md")
+
+
+def test_the_table_of_coverage_is_that_of_the_csv_and_near_95():
+    rows = pd.read_csv(RESULTS / "coverage.csv")
+    assert script("coverage").table(rows) in page("docs/BENCHMARKS.md")
+    assert (rows["count"] == 1000).all() and rows["windows"].between(92.9, 97).all()  # a standard error is 0.7
