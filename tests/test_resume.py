@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from games import ConstantReward, GuessNumber, Leaving, Masked, OldStyle, TwoStepGame
+import torch
+from games import ConstantReward, Drift, GuessNumber, Leaving, Masked, OldStyle, TwoStepGame
 from teams import ALGORITHMS, Folder, make_team, same, steady, without_seed
 
 from banking.environment import TransactionRoutingEnv
@@ -115,3 +116,34 @@ def test_another_trainings_checkpoint_is_refused(change, complaint, tmp_path):
     team = make_team("maddpg", state_dim=1, **change.get("team", {}))
     with pytest.raises(ValueError, match=complaint):
         train(env, team, 8, seed=change.get("seed", 0), resume=payload)
+
+
+def test_what_the_training_saw_is_saved_and_goes_on(tmp_path):
+    """The smallest, the sum and the largest of every number that the team acted on, over both parts of a training."""
+
+    class Watched(Drift):
+        shown: list = []
+
+        def reset(self, seed=None):
+            self.shown.append(super().reset(seed))
+            return self.shown[-1]
+
+        def step(self, actions):
+            observations, rewards, dones, info = super().step(actions)
+            if not dones.all():  # the last one is seen, but nobody acts on it
+                self.shown.append(observations)
+            return observations, rewards, dones, info
+
+    folder, whole = Folder(tmp_path), Folder(tmp_path / "whole")
+    whole.checkpoint.parent.mkdir()
+    train(Drift(), make_team("qmix"), 2, run=folder)
+    train(Drift(), make_team("qmix"), 4, run=folder, resume=load_checkpoint(folder.checkpoint))
+    train(Watched(), make_team("qmix"), 4, run=whole)
+    seen, alone = (load_checkpoint(place.checkpoint)["seen"] for place in (folder, whole))
+    for name in ("low", "sum", "high"):
+        torch.testing.assert_close(seen[name], alone[name])
+    assert seen["count"] == alone["count"] == 4 * 8
+    shown = np.stack(Watched.shown[-4 * 8 :])
+    np.testing.assert_allclose(alone["low"], shown.min(axis=0))
+    np.testing.assert_allclose(alone["high"], shown.max(axis=0))
+    np.testing.assert_allclose(alone["sum"], shown.sum(axis=0), rtol=1e-6)
