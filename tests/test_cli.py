@@ -122,6 +122,7 @@ def test_a_demo_shows_before_and_after_and_fills_its_folder(tmp_path, name, step
         "summary.csv",
         f"{steps}.csv",
         "report.html",
+        "rules.json",
     ]
     expected += ["before_after.png", "episode.png", "learning_curve.png"]
     assert sorted(path.name for path in run.iterdir() if "previous" not in path.name) == sorted(
