@@ -280,6 +280,65 @@ class LocalIndex(IndexRule):
         return self.smallest(self.prices(view, per_transaction * view.in_flight * k.work_ms + per_wait * view.wait_ms))
 
 
+class DiscountedUCB(Rule):
+    """A bandit that forgets (Garivier and Moulines 2008, arXiv 0805.3415), as routers of payments in production are
+    (Chaudhary et al. 2023, arXiv 2308.01028). It takes the channel whose latency is hopeful by own acknowledgements:
+
+    price_c = u (base_c + D_c / n_c - width sqrt(log(1 + sum n) / n_c)) / 100 + 0.3 fee_c + constant_c + risk as above
+
+    n_c counts the channel's acknowledgements and D_c adds their delays in ms; both forget with a time constant.
+    Parameters: log of the time constant in steps, log width (ms), C - 1 constants, log p.
+    """
+
+    meaning = "log of the memory in steps; log of the width in ms; constants of channels 1, 2, ...; log price of risk"
+
+    @staticmethod
+    def prior(k: RoutingConstants):
+        C = k.num_channels
+        mean = np.concatenate([[5.0, 4.0], np.zeros(C - 1), [-2.5]])
+        return mean, np.concatenate([[1.0, 1.0], np.full(C - 1, 1.0), [1.0]])
+
+    def levels(self, names: list[str]) -> dict:
+        """The numbers of the rule by channel (see MEANING)."""
+        memory, width, *constants, price = self.parameters
+        constant = rounded([0.0, *constants], self.constants.channel_names)
+        memory, width, price = (float(f"{np.exp(value):.4g}") for value in (memory, width, price))
+        return {"memory": memory, "width": width, "constant": constant, "risk_price": price}
+
+    def begin_episode(self, env):
+        self.before = None
+
+    def __call__(self, observations):
+        k = self.constants
+        C = k.num_channels
+        view = LocalView(k, observations)
+        if getattr(self, "before", None) is None or self.before.wait_ms.shape != view.wait_ms.shape:
+            self.counts, self.delays = np.zeros(view.wait_ms.shape), np.zeros(view.wait_ms.shape)  # (..., N, C)
+        else:
+            self._learn(view)
+        trust = np.log1p(self.counts.sum(axis=-1, keepdims=True)) / np.maximum(self.counts, 0.01)
+        hope = np.exp(self.parameter(1))[..., None] * np.sqrt(trust)
+        latency = np.asarray(k.base_latency_ms) + self.delays / np.maximum(self.counts, 0.01) - hope
+        constant = self.parameter(slice(2, C + 1))
+        constant = np.concatenate([np.zeros((*constant.shape[:-1], 1)), constant], axis=-1)
+        exposure = (np.exp(self.parameter(C + 1)) * view.amount * view.size)[..., None] * k.risk_rates
+        price = view.weight[..., None] * latency / k.latency_target_ms + k.fee_weight * np.asarray(k.fees)
+        self.before, self.chosen = view, self.smallest(price + constant + exposure)
+        return self.chosen
+
+    def _learn(self, view: LocalView) -> None:
+        """Read from two observations in a row what was acknowledged between them, and with which delay."""
+        k, before = self.constants, self.before
+        sent = (np.arange(k.num_channels) == self.chosen[..., None]) & before.has_head[..., None]
+        sent &= view.refused < 1.0  # the flag of a refusal is 1 at the next step alone
+        arrived = np.maximum(np.rint(before.in_flight + sent - view.in_flight), 0.0)  # (..., N, C)
+        kept = (1.0 - k.latency_memory) ** arrived  # of the average before; the newest acknowledgements have the rest
+        delay = (view.wait_ms - kept * before.wait_ms) / np.maximum(1.0 - kept, k.latency_memory)
+        memory = np.exp(-1.0 / np.exp(self.parameter(0)))[..., None]
+        self.counts = memory * self.counts + arrived
+        self.delays = memory * self.delays + arrived * np.maximum(delay, 0.0)
+
+
 MEANING = {  # of a rule's numbers; times are simulated ones
     "shares": "of each router's transactions, drawn at random, by channel",
     "thresholds": "dollars; amounts up to the first go to the first of `channels`, up to the second to the next, ...",
@@ -287,12 +346,17 @@ MEANING = {  # of a rule's numbers; times are simulated ones
     "delay_price": "reward a ms of work that waits in the channel",
     "constant": "reward, of the channel as a whole",
     "risk_price": "reward a dollar times the channel's risk rate",
+    "memory": "steps, until an acknowledgement counts for 1/e",
+    "width": "ms that a channel's latency is taken to be lower for each unit of doubt",
     "own_work": "work that waits, for each own transaction on its way there, in mean transactions",
     "own_wait": "work that waits, for each ms that own transactions waited there lately",
 }
+
+
 TUNED: dict[str, type[Rule]] = {
     "static split": StaticSplit,
     "size threshold": SizeThreshold,
+    "discounted UCB": DiscountedUCB,
     "local index": LocalIndex,
     "global index": GlobalIndex,
 }
@@ -309,7 +373,7 @@ def baselines(env: TransactionRoutingEnv | str = "medium") -> dict[str, Policy]:
     policies[f"always {constants.channel_names[0]}"] = Always(0)
     policies["greedy cheapest"] = GreedyCheapest(constants)
     policies["shortest expected delay"] = ShortestExpectedDelay(constants)
-    for name in ("static split", "size threshold"):
+    for name in ("static split", "size threshold", "discounted UCB"):
         policies[name] = tuned_rule(name, difficulty, constants)
     policies["join shortest queue, own"] = OwnJoinShortestQueue(constants)
     policies["join shortest queue, global"] = GlobalJoinShortestQueue(constants)

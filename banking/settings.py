@@ -44,6 +44,7 @@ SETTINGS = {
                 "entropy_coefficient": 0.02,
                 "anneal_entropy": True,
             },
+            start={"learning_rate": 1e-3},  # larger steps would leave the rule before they improve on it
         ),
     ),
     "qmix": Setting(

@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         agents = run.team(env, run.seeds[0])  # refused now, if at all
         classical = rules(run.unseen) if data is None else None
         own = run.own_rule(from_thresholds)  # {} without --rule
+        run.require_start(classical and classical | own)
         report = "" if data is None else full_report(data) + "\n"
         run.begin(env, agents, (COLUMNS if data is None else DATA_COLUMNS)[0], report)
         if data is not None:
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
                 env = run.environment(seed)
                 agents = run.team(env, seed)
             run.judge_untrained(agents, seed)
-            run.train(env, agents, seed)
+            run.train(env, agents, seed, rules=classical | own)
             run.judge_trained(agents, seed)
         run.beside(BESIDE, classical | own)  # one of the unseen episodes by the rule to beat, or your own
 

@@ -53,6 +53,7 @@ SETTINGS = {
                 "max_grad_norm": 0.33,
                 "logit_penalty": 0.0,
             },
+            start={"learning_rate": 1e-3},  # larger steps would leave the rule before they improve on it
         ),
     ),
     "mappo": Setting(

@@ -24,11 +24,12 @@ from pathlib import Path
 root, folder = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path[:0] = [str(root), str(root / "tests")]
 warnings.simplefilter("ignore")
+import dataclasses
 import torch
 torch.set_num_threads(1)
 from core.experiment.runs import distributed
 from games import ConstantReward, GuessNumber, Leaving
-from teams import ALGORITHMS, make_team, moved_by_optimizers
+from teams import ALGORITHMS, make_team, moved_by_optimizers, random_batch
 from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.training import train
 from core.experiment.vector_env import VectorEnv
@@ -66,6 +67,21 @@ for algorithm in ALGORITHMS:
         "rows": torch.tensor(history.drop(columns="seconds").to_numpy(float)),
         "resumed rows": torch.tensor(continued.drop(columns="seconds").to_numpy(float)),
     }
+for algorithm in ALGORITHMS:
+    def rows(batch, start):  # every second row
+        tensors = {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+        return dataclasses.replace(batch, **{name: value[start::2] for name, value in tensors.items()})
+    kind = "continuous" if algorithm == "maddpg" else "discrete"  # losses without random numbers
+    alone, one_of_two = (make_team(algorithm, kind, seed=5) for _ in range(2))
+    distributed.share_learning(one_of_two)
+    for step in range(5):
+        whole = make_team(algorithm, kind, seed=5)
+        batch = random_batch(whole, 32, seed=step)
+        batch = dataclasses.replace(batch, active=torch.ones_like(batch.active))
+        alone.update(batch)
+        one_of_two.update(rows(batch, rank))
+    pairs = zip(moved_by_optimizers(alone), moved_by_optimizers(one_of_two), strict=True)
+    result[algorithm]["from one process"] = max(float((a - b).detach().abs().max()) for a, b in pairs)
 for name, run in {
     "unequal": lambda: train(VectorEnv([Leaving] * 2), make_team("qmix", state_dim=2, num_agents=3), 8),
     "remainder": lambda: train(VectorEnv([ConstantReward] * 2), make_team("qmix", state_dim=1), 6),
@@ -120,6 +136,11 @@ def test_two_processes_hold_the_same_networks_and_their_own_experience(two_proce
     assert first["rows"][:, 0].tolist() == list(range(48)), "every episode once, in order"
     numbers = [float(GuessNumber().reset(seed=seed)[0, 0]) for seed in episode_seeds(0, 0, 48)]
     assert first["rows"][:, first["columns"].index("number")].tolist() == numbers, "episode k is that of seed k"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_two_processes_with_half_of_a_batch_each_move_as_one_with_the_whole(two_processes, algorithm):
+    assert max(found[algorithm]["from one process"] for found in two_processes) < 1e-6
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -45,6 +45,8 @@ NOT_RUN = (
     "python main.py --audit",  # starts a process an agent; test_audit.py runs it
     "python retail/train.py --data",  # tunes the classical rules for a minute; test_cli.py runs it in small
     "python banking/train.py --data",
+    "python retail/train.py --start-from",  # copies a rule for a minute; test_imitation.py runs it in small
+    "python banking/train.py --start-from",
 )
 OTHER_PROGRAMS = {"--index-url", "--nproc-per-node"}  # flags of pip and torchrun
 

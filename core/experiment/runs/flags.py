@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import json
 import sys
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.experiment.reporting.tables import OWN
 from core.experiment.runs.command import EXIT_CODES, UsageError
 from core.experiment.runs.settings import Setting
 from core.team.files import read_json
@@ -20,7 +22,16 @@ MAX_EPISODES = 1_000_000  # the seeds of two trainings would overlap beyond
 MAX_EVAL_EPISODES = 900_000
 MAX_SEED = 10**9
 MEANINGLESS = {"curriculum": "your data are as hard as they are", "validation": "your newest data are the test"}
-ONLY_TRAIN = ("--seeds", "--num-envs", "--curriculum", "--credit", "--eval-every", "--validation", "--data")
+ONLY_TRAIN = (
+    "--seeds",
+    "--num-envs",
+    "--curriculum",
+    "--credit",
+    "--start-from",
+    "--eval-every",
+    "--validation",
+    "--data",
+)
 
 
 @dataclass
@@ -36,6 +47,7 @@ class Options:
     difficulty: str = "medium"
     curriculum: bool = False
     credit: str = "critic"
+    start_from: str | None = None  # name of a rule
     device: str = "auto"
     threads: int = 1
     config: dict[str, Any] = field(default_factory=dict)  # from --config and --set
@@ -97,11 +109,21 @@ def parse(
     given = {action.dest for action in parser._actions if _was_given(action, argv)}
     demo = fast_episodes is not None
     options = Options(**values, setting=settings[values["algo"]], demo=demo, given=frozenset(given))
+    if options.start_from is not None:  # a learnt critic's slope would lead away from the rule
+        if "credit" in given and options.credit != "known":
+            raise UsageError("--start-from together with --credit critic: it needs --credit known; leave --credit out")
+        options.credit = "known"
     if options.credit == "known":
+        flag = "--credit known" if options.start_from is None else "--start-from"
         if options.setting.known is None:
             having = ", ".join(name for name, setting in settings.items() if setting.known) or "none"
-            raise UsageError(f"--credit known: {options.algo} has no such form here; those that have: {having}")
+            raise UsageError(
+                f"{flag}: {options.algo} has no form with known consequences here; those that have: {having}"
+            )
         options.setting = options.setting.known
+    if options.start_from is not None:
+        setting = options.setting
+        options.setting = dataclasses.replace(setting, config={**setting.config, **setting.start})
     if {"seed", "seeds"} <= given:
         found = "--seed and --seeds were both given"
         raise UsageError(f"{found}: --seeds 0 1 2 trains three, --seed 0 one; keep one of them")
@@ -156,6 +178,8 @@ def _parser(
     switch("--curriculum", "train on easy, medium and hard in turn; --difficulty is then that of the evaluation")
     credit = "critic: a learnt critic says what an action was worth; known: the simulator does (default: critic)"
     add("--credit", credit, choices=("critic", "known"), default="critic")
+    start = f"begin with a copy of this rule of the tables, or of your own ({OWN!r}), and learn from --credit known"
+    add("--start-from", f"{start} (default: with nothing)", metavar="RULE")
     device = "auto, cpu, cuda or cuda:N (default: auto: cuda if there is one)"
     add("--device", device, default="auto", metavar="D")
     threads = "threads of PyTorch; more seldom help networks of this size (default: 1)"

@@ -19,7 +19,19 @@ from core.team.files import refusing_other_shapes
 
 # What config.json holds of the flags. A resumed run takes them from there, unless they are given anew and may be.
 STORED = (
-    *("algo", "episodes", "seed", "seeds", "num_envs", "difficulty", "curriculum", "credit", "data", "eval_every"),
+    *(
+        "algo",
+        "episodes",
+        "seed",
+        "seeds",
+        "num_envs",
+        "difficulty",
+        "curriculum",
+        "credit",
+        "start_from",
+        "data",
+        "eval_every",
+    ),
     *("eval_episodes", "save_every", "validation", "threads", "device"),
 )
 FIXED = (
@@ -30,6 +42,7 @@ FIXED = (
     "difficulty",
     "curriculum",
     "credit",
+    "start_from",
     "data",
     "validation",
     "config",
@@ -97,6 +110,7 @@ def _refuse_impossible(stored: dict[str, Any], settings: Mapping[str, Setting], 
     possible |= {"seed": whole(stored["seed"], 0), "seeds": isinstance(seeds, list) and all(whole(s, 0) for s in seeds)}
     possible |= {"algo": stored["algo"] in list(settings), "difficulty": stored["difficulty"] in DIFFICULTIES}
     possible |= {"credit": stored["credit"] in ("critic", "known")}
+    possible |= {"start_from": stored["start_from"] is None or isinstance(stored["start_from"], str)}
     possible |= {"data": stored["data"] is None or isinstance(stored["data"], str)}
     possible |= {"device": isinstance(stored["device"], str)}
     for name, holds in possible.items():

@@ -19,9 +19,10 @@ import numpy as np
 from core.base_agent import AgentTeam
 from core.experiment.env_check import check_env
 from core.experiment.evaluation import evaluate, record_episode
+from core.experiment.imitation import imitate
 from core.experiment.reporting.tables import AFTER, BEFORE, CURVE_EPISODES, KNOWN, OWN
 from core.experiment.runs import distributed
-from core.experiment.runs.command import Command, RunError
+from core.experiment.runs.command import Command, RunError, UsageError
 from core.experiment.runs.flags import Options
 from core.experiment.runs.folders import ROOT, RunFolder, printable, provenance, require_writable, write_text
 from core.experiment.runs.own_rule import load_rule
@@ -205,8 +206,21 @@ class Run:
             name = OWN if OWN in rules else name
             self._beside = name, self._record(rules[name])
 
-    def train(self, env: Any, agents: AgentTeam, seed: int, known: bool = False) -> Any:
-        """Train one team, from its checkpoint if there is one -> history. `known`: as in `environment`.
+    def require_start(self, rules: Mapping[str, Any] | None) -> None:
+        """Refuse a `--start-from` that is none of the `rules`, if they are known already."""
+        name = self.options.start_from
+        if name is not None and rules is not None and name not in rules:
+            missing = "give it by --rule too" if name == OWN else f"there are {', '.join(map(repr, rules))}"
+            raise UsageError(f"--start-from {name!r}: it is no rule here; {missing}")
+
+    def train(
+        self, env: Any, agents: AgentTeam, seed: int, known: bool = False, rules: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Train one team, from its checkpoint if there is one -> history.
+
+        Args:
+            known: as in `environment`.
+            rules: what `--start-from` may name.
 
         Raises:
             Interrupted: a signal stopped it; what was done is saved.
@@ -234,6 +248,12 @@ class Run:
             return table
 
         with stop.patiently():
+            if resume is None and options.start_from is not None:
+                self.require_start(rules)
+                self.say(f"The actors copy {options.start_from} first ...")
+                imitate(env, agents, rules[options.start_from], seed)
+                if self.is_main:
+                    self.say(f"the copy: {self.headline[0]} {self.headline[2].format(look()[self.headline[1]].mean())}")
             history = train(
                 env,
                 agents,

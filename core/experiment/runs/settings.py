@@ -19,6 +19,7 @@ class Setting:
     num_envs: int = 10  # training episodes side by side
     env: Mapping[str, Any] = field(default_factory=dict)  # arguments of the training environment; evaluation has none
     config: Mapping[str, Any] = field(default_factory=dict)  # hyper-parameters
+    start: Mapping[str, Any] = field(default_factory=dict)  # changes to them where training begins with a rule
     known: Setting | None = None  # the same algorithm where the consequences of every action are known in training
 
     def team(self, env: Any, changes: Mapping[str, Any], device: str | None = None) -> AgentTeam:
