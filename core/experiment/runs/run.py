@@ -313,9 +313,9 @@ class Run:
             return
         path = self.folder.path
         name = path.name if path.parent == (ROOT / self.problem / "results").resolve() else shlex.quote(str(path))
-        asked = ("play", "audit") if self.options.data else ("play", "audit", "what-if")
-        lines = ["", f"Results: {path}", "Open report.html there. Next:"]
-        lines += [f"  python main.py --{flag} {name}" for flag in asked]
+        asked = [f"main.py --play {name}", *([] if self.options.data else [f"main.py --what-if {name}"])]
+        asked += [f"{self.problem}/decide.py {name} --example inputs.csv", f"main.py --export {name} --to FOLDER"]
+        lines = ["", f"Results: {path}", "Open report.html there. Next:", *(f"  python {words}" for words in asked)]
         if self.options.fast:
             lines += ["This was a rehearsal (--fast): its team learnt from a fraction of the episodes and is not good"]
             lines += ["yet. Leave --fast out for the figures of the README."]
