@@ -141,6 +141,13 @@ def test_a_demo_shows_before_and_after_and_fills_its_folder(tmp_path, name, step
     assert set(columns) <= set(pd.read_csv(run / f"{steps}.csv"))
 
 
+def test_a_rehearsal_says_that_it_was_one(tmp_path, capsys):
+    flags = ["--fast", "--episodes", "2", "--eval-episodes", "2", "--no-plots", "--out", str(tmp_path)]
+    assert importlib.import_module("retail.demo").main(flags) == 0
+    printed = capsys.readouterr().out
+    assert printed.rstrip().endswith("Leave --fast out for the figures of the README.") and "rehearsal" in printed
+
+
 def test_the_config_says_all_that_repeats_a_run(tmp_path):
     assert train(RETAIL, tmp_path / "a", *TINY, *LEARN, "--seed", "3", "--difficulty", "hard") == 0
     config = json.loads((newest(tmp_path / "a") / "config.json").read_text())

@@ -143,7 +143,7 @@ def stacked_bars(
             text = f"  {total:.1f}" if row == rows[team] else f"  {total:.1f}  ({plus_minus('{:+.1f}', mean, half)})"
             axes.text(total + error, row, text, va="center")
         _name_rows(axes, rows, labels, own)
-        axes.set_xlim(0, float(np.max(start + errors)) * 1.3)
+        axes.set_xlim(0, float(np.max(start + errors)) * 1.38)
         axes.set_xlabel(unit)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
