@@ -167,7 +167,7 @@ FRAME = """<!DOCTYPE html>
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <style>
-body { font: 16px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 0 1rem 3rem; color: #222; }
+body { font: 1rem/1.45 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 0 1rem 3rem; color: #222; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 img { width: 100%; height: auto; } figure { margin: 1.5rem 0; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
@@ -178,7 +178,8 @@ tr.own th:first-child { font-weight: bold; } small { color: #666; } td small { w
 #moment td { background: linear-gradient(#cfe5f3, #cfe5f3) no-repeat left; background-size: 0 100%; min-width: 5rem; }
 .steps { display: flex; gap: .6rem; } .steps input { flex: 1; } button { font-size: 1.1rem; padding: .2rem .9rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .6rem; font-size: .8rem; }
-@media print { .steps { display: none; } figure, table { break-inside: avoid; } body { font-size: 11px; } }
+@media print { html { font-size: 11px; } .steps { display: none; } figure, tr { break-inside: avoid; }
+ h2 { break-after: avoid; } }
 </style></head>
 <body>
 BODY
