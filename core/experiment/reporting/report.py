@@ -178,8 +178,8 @@ tr.own th:first-child { font-weight: bold; } small { color: #666; } td small { w
 #moment td { background: linear-gradient(#cfe5f3, #cfe5f3) no-repeat left; background-size: 0 100%; min-width: 5rem; }
 .steps { display: flex; gap: .6rem; } .steps input { flex: 1; } button { font-size: 1.1rem; padding: .2rem .9rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .6rem; font-size: .8rem; }
-@media print { html { font-size: 11px; } .steps { display: none; } figure, tr { break-inside: avoid; }
- h2 { break-after: avoid; } }
+@media print { html { font-size: 11px; } body { padding: 0; } .steps { display: none; }
+ figure, tr { break-inside: avoid; } h2 { break-after: avoid; } }
 </style></head>
 <body>
 BODY
