@@ -381,9 +381,10 @@ def times(table: Table, names: Sequence[str], complaints: Complaints, empty: Seq
         _refuse_other_forms(table.path, name, distinct[distinct != ""])
         nothing = (distinct == "") & (name in empty)
         wanted = "write YYYY-MM-DD, if needed with HH:MM:SS after it"
-        bad = of_rows(text, when.isna() & ~nothing)
+        strange = distinct.str.match(r"\d{4}-") & ~distinct.str[:4].between(*map(str, YEARS))
+        bad = of_rows(text, when.isna() & ~nothing & ~strange)
         complaints.add(table.lines[bad], text[bad], f"{name} is {{!r}}, no date: {wanted}")
-        odd = of_rows(text, ~when.dt.year.between(*YEARS) & when.notna())
+        odd = of_rows(text, strange)
         complaints.add(table.lines[odd], text[odd], f"{name} is {{!r}}: its year is not from {YEARS[0]} to {YEARS[1]}")
         there = of_rows(text, when.notna())
         zones.append(pd.Series(of_rows(text, zone)[there], dtype=object))
@@ -413,7 +414,8 @@ def _parsed(texts: Any) -> tuple[Any, Any, np.ndarray]:
         clock = clock.where(clock.str.len() > 5, clock + ":00")
         when = pd.to_datetime(parts[0] + "T" + clock, errors="coerce", format="ISO8601")
         times.append(when.dt.as_unit("us"))
-        zones += map(sys.intern, parts[2].replace({"Z": "+00:00", "UTC": "+00:00"}).fillna(NO_ZONE))
+        zone = parts[2].fillna(NO_ZONE)
+        zones += map(sys.intern, zone.where(~zone.isin(["Z", "UTC"]), "+00:00"))
     return texts, pd.concat(times), np.array(zones, dtype=object)
 
 
