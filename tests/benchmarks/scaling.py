@@ -82,7 +82,7 @@ def main() -> int:
 def random_step(rng: np.random.Generator, team: AgentTeam, envs: int) -> Transition:
     """One step of `envs` made-up environments; the actions are the team's own."""
     n = team.num_agents
-    seen = rng.standard_normal((2, envs, n, OBSERVATION)).astype(np.float32)
+    seen = rng.standard_normal((2, envs, n, team.state_dim)).astype(np.float32)
     no = np.zeros((envs, n), dtype=bool)
     rewards = rng.standard_normal((envs, n)).astype(np.float32)
     return Transition(seen[0], team.select_actions(seen[0], training=True), rewards, seen[1], no, no, ~no)
@@ -112,10 +112,13 @@ def qmix(n: int) -> Callable[[], float]:
     return replaying(create_qmix_agents(OBSERVATION, CHOICES, n, config))
 
 
-def mappo(n: int, envs: int = 10, steps: int = 25) -> Callable[[], float]:
+def mappo(n: int) -> Callable[[], float]:
+    return rolling(create_mappo_agents(OBSERVATION, CHOICES, n, {"rollout_length": 25, "epochs": 4, "seed": 0}))
+
+
+def rolling(team: AgentTeam, envs: int = 10) -> Callable[[], float]:
     """The last step of a rollout is the one that learns, so that one is timed."""
-    team = create_mappo_agents(OBSERVATION, CHOICES, n, {"rollout_length": steps, "epochs": 4, "seed": 0})
-    rng = np.random.default_rng(0)
+    rng, steps = np.random.default_rng(0), team.config.rollout_length
     team.begin_rollouts(envs)
 
     def update() -> float:
