@@ -100,6 +100,14 @@ def test_the_what_if_tables_are_those_of_the_csv(problem, metric, number):
         assert any(line.startswith(f"| {row['scenario']} |") and f"| {cell} " in line for line in rows)
 
 
+def test_the_tables_of_speed_are_those_of_the_csv():
+    with open(RESULTS / "speed.csv", encoding="utf-8") as file:
+        assert (
+            between(page("docs/BENCHMARKS.md"), "speed").strip()
+            == script("speed").tables(list(csv.DictReader(file))).strip()
+        )
+
+
 def test_the_smallest_row_of_the_speed_suite_runs(capsys):
     speed = script("speed")
     rows = speed.compared("maddpg update", speed.updates("maddpg", 8, 2), 5, {"agents": 2, "batch": 8})
