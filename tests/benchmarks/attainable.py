@@ -204,7 +204,7 @@ class DifferentiableWarehouses:
 
     def observations(self, period: int) -> Tensor:
         """(E, N, O): the columns of the environment's observations, in their order."""
-        env, s = self.env, self.env._scale
+        env, s = self.env, self.env._units.scale
         demand, unmet, received, sent, fill = self.last
         in_transit = self.pipeline.sum(dim=0)
         position = self.on_hand + in_transit
@@ -220,8 +220,8 @@ class DifferentiableWarehouses:
             unmet / s,
             received / s,
             sent / s,
-            tensor(env._week_sin)[day],
-            tensor(env._week_cos)[day],
+            tensor(env._units.week_sin)[day],
+            tensor(env._units.week_cos)[day],
             fill.expand_as(position),
             (position - (lead + 1) * self.average) / (4 * s),
             (position / self.average.clamp(min=1e-9)).clamp(max=20.0) / 10.0,
