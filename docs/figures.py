@@ -267,6 +267,7 @@ def before_after() -> None:
     retail = {
         "before training": "untrained maddpg",
         "MADDPG": "maddpg",
+        "MADDPG, known consequences": "maddpg-known",
         "base-stock, newsvendor": "rule: base-stock, newsvendor",
         "base-stock, tuned": "rule: base-stock, tuned jointly",
         "adaptive base-stock, tuned": "rule: adaptive base-stock, tuned jointly",
