@@ -48,7 +48,14 @@ NOT_RUN = (
     "python retail/train.py --start-from",  # copies a rule for a minute; test_imitation.py runs it in small
     "python banking/train.py --start-from",
 )
-OTHER_PROGRAMS = {"--index-url", "--nproc-per-node"}  # flags of pip and torchrun
+OTHER_PROGRAMS = {
+    "--index-url",
+    "--nproc-per-node",
+    "--nnodes",
+    "--rdzv-backend",
+    "--rdzv-endpoint",
+    "--lowest",
+}  # pip, torchrun, CI
 
 BLOCK = re.compile(r"((?:^<!-- run: [^\n]+ -->\n)*)^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SCRIPT = re.compile(r"(?:python3? |torchrun (?:--\S+ )*)(-m )?([\w./-]+)(.*)")
