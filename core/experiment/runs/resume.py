@@ -19,36 +19,11 @@ from core.team.files import refusing_other_shapes
 
 # What config.json holds of the flags. A resumed run takes them from there, unless they are given anew and may be.
 STORED = (
-    *(
-        "algo",
-        "episodes",
-        "seed",
-        "seeds",
-        "num_envs",
-        "difficulty",
-        "curriculum",
-        "credit",
-        "start_from",
-        "data",
-        "eval_every",
-    ),
-    *("eval_episodes", "save_every", "validation", "threads", "device"),
+    *("algo", "episodes", "seed", "seeds", "num_envs", "difficulty", "curriculum", "credit", "start_from", "data"),
+    *("eval_every", "eval_episodes", "save_every", "validation", "threads", "device"),
 )
-FIXED = (
-    "algo",
-    "seed",
-    "seeds",
-    "num_envs",
-    "difficulty",
-    "curriculum",
-    "credit",
-    "start_from",
-    "data",
-    "validation",
-    "config",
-    "set",
-    "fast",
-)
+ANEW = ("episodes", "eval_every", "eval_episodes", "save_every", "threads", "device")  # the same training, all the same
+FIXED = (*(name for name in STORED if name not in ANEW), "config", "set", "fast")
 
 
 def reopen(problem: str, settings: Mapping[str, Setting], options: Options, folder: RunFolder) -> Options:
