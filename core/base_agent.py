@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from core.networks import StackedMLP
+from core.team.adam import Adam
 from core.team.checks import refuse_observation, refuse_observations, refuse_sizes, refuse_too_large
 from core.team.config import TeamConfig
 from core.team.descent import Descent
@@ -169,7 +170,7 @@ class AgentTeam(SavedTeam, Descent, Sequence):
         self.agent_ids = torch.eye(num_agents, dtype=torch.float32, device=self.device)
         self.input_dim = self.state_dim + (self.num_agents if self.config.share_parameters else 0)
         self.networks: dict[str, Any] = {}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.optimizers: dict[str, Adam] = {}
         self.trained: dict[str, list[StackedMLP]] = {}  # the stacks that each optimizer moves
         self.gru: StackedGRU | None = None  # recurrent agents only
         self.memory: Tensor | None = None  # (N, E, H), what they remember while they act together

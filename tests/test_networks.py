@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from core.networks import StackedMLP
+from core.team.adam import Adam
 from core.team.spread import SpreadMLP, make_stack, resolve_device
 from core.utils import gumbel_noise, mask_logits, masked_mean, soft_update
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZES = (4, 8, 5, 2)
 CPU, ALSO_CPU = torch.device("cpu"), torch.device("cpu:0")  # the same processor, but two devices to PyTorch
 
@@ -60,11 +66,34 @@ def test_one_optimizer_step_on_the_flat_vector_moves_every_member_as_its_own_opt
     mlps = separate_mlps(stack)
     inputs = torch.randn(2, 10, 4)
     stack(inputs).square().sum().backward()
-    torch.optim.Adam([stack.flat], lr=0.01, fused=True).step()
+    Adam([stack.flat], lr=0.01, eps=1e-8).step()
     for member, mlp in enumerate(mlps):
         mlp(inputs[member]).square().sum().backward()
         torch.optim.Adam(mlp.parameters(), lr=0.01).step()
         torch.testing.assert_close(stack(inputs)[member], mlp(inputs[member]))
+
+
+def test_adam_takes_the_steps_of_pytorchs_own_bit_for_bit_also_where_it_was_saved_and_goes_on():
+    ours, theirs = (torch.randn(300, generator=seeded()).requires_grad_() for _ in range(2))
+    adam, reference = Adam([ours], 1e-3, 1e-5), torch.optim.Adam([theirs], 1e-3, eps=1e-5, fused=True)
+    generator = seeded(1)
+    for step in range(20):
+        ours.grad = torch.randn(300, generator=generator) * 10.0 ** (step % 5 - 2)
+        theirs.grad = ours.grad.clone()
+        if step == 10:
+            saved, adam = adam.state_dict(), Adam([ours], 1e-3, 1e-5)
+            adam.load_state_dict(saved)
+        adam.param_groups[0]["lr"] = reference.param_groups[0]["lr"] = 1e-3 * (1.0 - step / 40)
+        adam.step()
+        reference.step()
+        assert torch.equal(ours, theirs), step
+
+
+def test_building_a_team_does_not_load_pytorchs_compiler():
+    look = (
+        "import sys, core.maddpg; core.maddpg.create_maddpg_agents(3, 1, 2); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", look], cwd=ROOT).returncode == 0
 
 
 def test_one_input_is_shown_to_all_members_and_one_member_serves_all_inputs():

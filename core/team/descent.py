@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from core.networks import StackedMLP
+from core.team.adam import Adam
 from core.team.config import TeamConfig
 from core.utils import soft_update
 
@@ -19,7 +20,7 @@ class Descent:
 
     config: TeamConfig
     networks: dict[str, Any]
-    optimizers: dict[str, torch.optim.Optimizer]
+    optimizers: dict[str, Adam]
     trained: dict[str, list[StackedMLP]]
     average_hook: Callable[[list[Tensor]], None] | None
     updates: int
@@ -28,11 +29,7 @@ class Descent:
     def add_optimizer(self, name: str, networks: Sequence[str], learning_rate: float, eps: float = 1e-8) -> None:
         """Create the Adam optimizer `name` over the networks of these names."""
         self.trained[name] = [stack for network in networks for stack in self.networks[network].stacks()]
-        parameters = [stack.flat for stack in self.trained[name]]
-        optimizer = torch.optim.Adam(parameters, lr=learning_rate, eps=eps, fused=True)
-        for group in optimizer.param_groups:
-            group["initial_lr"] = learning_rate
-        self.optimizers[name] = optimizer
+        self.optimizers[name] = Adam([stack.flat for stack in self.trained[name]], learning_rate, eps)
 
     def move_targets(self, tau: float) -> None:
         """Move every network that is called `..._target` towards its online one by the share `tau`; 1 copies."""
@@ -52,9 +49,10 @@ class Descent:
             FloatingPointError: the gradient is not finite. Nothing has been changed then.
         """
         optimizer = self.optimizers[name]
+        leaves = [leaf for stack in self.trained[name] for leaf in stack.leaves]
+        slopes = iter(torch.autograd.grad(loss, leaves, materialize_grads=True))
         for stack in self.trained[name]:
-            stack.flat.grad.zero_()
-        loss.backward()
+            torch.cat([next(slopes).flatten() for _ in stack.leaves], out=stack.flat.grad)
         if self.average_hook is not None:
             self.average_hook([stack.flat.grad for stack in self.trained[name]])
         norms = [stack.gradient_norms() for stack in self.trained[name]]  # (members,) each

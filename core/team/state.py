@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import zlib
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.team.adam import Adam
 from core.team.config import TeamConfig
 from core.team.files import read_tensors, refuse_non_finite, refusing_other_shapes, tensors_of, write_tensors
 
@@ -24,7 +24,7 @@ class SavedTeam:
 
     config: TeamConfig
     networks: dict[str, Any]
-    optimizers: dict[str, torch.optim.Optimizer]
+    optimizers: dict[str, Adam]
     buffer: Any
     missed: list[Counter]
     generator: torch.Generator
@@ -67,7 +67,7 @@ class SavedTeam:
             "sizes": {name: getattr(self, name) for name in self.SIZES},
             "config": self.config.as_dict(),
             "networks": {name: [s.flat.detach().clone() for s in net.stacks()] for name, net in self.networks.items()},
-            "optimizers": {name: copy.deepcopy(optimizer.state_dict()) for name, optimizer in self.optimizers.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "buffer": self.buffer.state_dict() if with_buffer and self.buffer is not None else None,
             "counters": {name: getattr(self, name) for name in self.COUNTERS},
             "missed": [dict(missed) for missed in self.missed],
@@ -100,7 +100,7 @@ class SavedTeam:
                     stack.flat.copy_(tensor)
         for name, optimizer in self.optimizers.items():
             _refuse_other_optimizer(name, state["optimizers"][name], optimizer)
-            optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # else it keeps the caller's tensors
+            optimizer.load_state_dict(state["optimizers"][name])
         if state["buffer"] is not None:
             self.begin_rollouts(state["buffer"]["num_envs"])
             self.buffer.load_state_dict(state["buffer"])
@@ -153,10 +153,10 @@ class SavedTeam:
         return team
 
 
-def _refuse_other_optimizer(name: str, saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+def _refuse_other_optimizer(name: str, saved: dict[str, Any], optimizer: Adam) -> None:
     """Raise ValueError unless the saved options are the optimizer's own, but for the rate, which anneals."""
     own = [{**group, "lr": 0.0} for group in optimizer.state_dict()["param_groups"]]
-    found = [{**group, "lr": 0.0 * group["lr"]} for group in saved["param_groups"]]
+    found = [{key: group.get(key) for key in own[0]} | {"lr": 0.0 * group["lr"]} for group in saved["param_groups"]]
     shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
     moments = [m for state in saved["state"].values() for m in (state["exp_avg"].shape, state["exp_avg_sq"].shape)]
     if own != found or any(moment not in shapes for moment in moments):

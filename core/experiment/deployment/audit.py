@@ -344,7 +344,6 @@ def run_agent(path: str, connection: Any) -> None:
     None instead of observations says that an episode begins.
     """
     torch.set_num_threads(1)
-    AgentTeam.add_optimizer = lambda *args, **kwargs: None  # nobody learns here; loading Adam doubles the start
     file = read_tensors(path)
     team = getattr(importlib.import_module(file["module"]), file["class"])(**file["sizes"], config=file["config"])
     with torch.no_grad():
