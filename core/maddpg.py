@@ -310,7 +310,7 @@ class MADDPGTeam(AgentTeam):
         actions = actions.expand(n, -1, -1, -1)  # (N critics, N agents, B, A)
         turned = actions[torch.arange(n).unsqueeze(1), self.places].permute(2, 0, 1, 3)  # (B, N, N, A)
         parts += [turned.flatten(2), self.agent_ids.expand(batch, n, n)]
-        return torch.cat(parts, dim=-1).transpose(0, 1)
+        return torch.cat([part.transpose(0, 1) for part in parts], dim=-1)
 
     def with_summary(self, critic: str, inputs: Tensor, frozen: bool) -> Tensor:
         """What a shared critic sees from an agent's place, with all that is not the agent's own made narrow.

@@ -473,7 +473,7 @@ MAPPOAgent.team_class = MAPPOTeam
 
 def _rows(rollout: RolloutBatch, rows: Tensor) -> RolloutBatch:
     """A minibatch: the same rows of every field."""
-    picked = {name: field[rows] for name, field in vars(rollout).items() if isinstance(field, Tensor)}
+    picked = {name: field.index_select(0, rows) for name, field in vars(rollout).items() if isinstance(field, Tensor)}
     return dataclasses.replace(rollout, **picked)
 
 

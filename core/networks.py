@@ -58,7 +58,8 @@ class StackedMLP:
             leaf = value.view(shape).requires_grad_()
             leaf.grad = gradient.view(shape)  # autograd adds into flat.grad through this window
             leaves.append(leaf)
-        self.layers = list(zip(leaves[::2], leaves[1::2], strict=True))
+        self.leaves, self.layers = leaves, list(zip(leaves[::2], leaves[1::2], strict=True))
+        self.slopes = self.by_member(self.flat.grad)
         for index, (weight, _) in enumerate(self.layers):
             last = index == len(self.layers) - 1
             _fill_orthogonal(weight, output_gain if last else math.sqrt(2.0), generator)
@@ -69,11 +70,12 @@ class StackedMLP:
 
     def gradient_norms(self) -> Tensor:
         """Length of each member's gradient, (members,)."""
-        return torch.stack([rows.norm(dim=1) for rows in self.by_member(self.flat.grad)]).norm(dim=0)
+        norm = torch.linalg.vector_norm  # in half the time of Tensor.norm
+        return norm(torch.stack([norm(rows, dim=1) for rows in self.slopes]), dim=0)
 
     def scale_gradients(self, factors: Tensor) -> None:
         """Multiply member i's gradient by `factors[i]`, (members,)."""
-        for rows in self.by_member(self.flat.grad):
+        for rows in self.slopes:
             rows.mul_(factors.unsqueeze(1))
 
     def __call__(self, inputs: Tensor, frozen: bool = False) -> Tensor:

@@ -171,7 +171,7 @@ class ReplayBuffer(_Rows):
     def gather(self, rows: Tensor, **values: Any) -> Batch:
         """A batch of these rows, (B,)."""
         names = [field.name for field in dataclasses.fields(Batch) if field.name in self.fields]
-        return Batch(**{name: self.fields[name][rows] for name in names}, **values)
+        return Batch(**{name: self.fields[name].index_select(0, rows) for name in names}, **values)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `_Rows.load_state_dict`."""
