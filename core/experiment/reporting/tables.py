@@ -150,19 +150,28 @@ class Results:
         The mean of a share is taken over all that it is a share of: of a metric in `weights`, episodes weigh as much
         as they have of that. This is a ratio, whose error is that of the values returned (Cochran 1977, section 2.11).
         """
-        import pandas as pd
-
         if self._told_by_period(metric):
             of_seeds, times = self._periods(policy, metric)
             return {seed: values * len(times) * times / times.sum() for seed, values in of_seeds.items()}
-        rows, found = self.evaluation[self.evaluation["policy"] == policy].sort_values("episode"), {}
-        for seed, part in rows.groupby("training_seed", dropna=False):
+        found = {}
+        for seed, part in self._trainings.get(policy, ()):
             values = part[metric].to_numpy(dtype=float)
             if metric in self.weights:
                 weights = part[self.weights[metric]].to_numpy(dtype=float)
                 weights = weights / max(weights.mean(), 1e-12)
                 values = (weights * values).mean() + weights * (values - (weights * values).mean())
-            found[None if pd.isna(seed) else seed] = values
+            found[seed] = values
+        return found
+
+    @functools.cached_property
+    def _trainings(self) -> dict[str, list[tuple[Any, Any]]]:
+        """Policy -> (training seed, rows of its episodes in order) of each training; every figure asks for them."""
+        import pandas as pd
+
+        found: dict[str, list[tuple[Any, Any]]] = {}
+        ordered = self.evaluation.sort_values("episode")
+        for (policy, seed), part in ordered.groupby(["policy", "training_seed"], dropna=False):
+            found.setdefault(policy, []).append((None if pd.isna(seed) else seed, part))
         return found
 
     def _together(self, values: np.ndarray, metric: str) -> np.ndarray:
