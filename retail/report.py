@@ -25,7 +25,7 @@ COLUMNS = (  # (header, metric, number format) of the printed table; the first i
     ("imbalance, units", "inventory_balance", "{:.2f}"),
 )
 PRINTED = (*COLUMNS[:2], ("units moved", "units_moved", "{:.1f}"), COLUMNS[4])  # as wide as a terminal
-GAPS = (("total_cost", "cheaper", "dearer"), ("stockout_percent", "fewer stockouts", "more stockouts"))
+GAPS = (("total_cost", "cheaper", "dearer"), ("stockout_percent", "stockouts {:.1f} % of demand, there {:.1f} %"))
 RIVALS = (OWN, "base-stock, tuned jointly", "adaptive base-stock, tuned jointly")
 SHARES = {"stockout_percent": "demand"}  # metric that is a share -> the one that it is a share of
 PLAIN_RULE = "base-stock, tuned jointly"  # the closed gap counts from here

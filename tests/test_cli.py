@@ -254,6 +254,7 @@ def test_the_users_own_data_is_reported_learnt_from_and_judged_on_its_test_part(
     output, folder = capsys.readouterr().out, newest(tmp_path / "out")
     report = (folder / "data_report.txt").read_text()
     assert report in output and output.index("Data report") < output.index("trains 4 episodes")
+    assert "On your own data begin with a rule" in output
     assert "3 unseen episodes (of the test part of your data, 2024-" in output
     assert json.loads((folder / "config.json").read_text())["data"] == str(data)
     table, (when, who), names = {

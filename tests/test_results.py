@@ -227,6 +227,11 @@ def test_dearer_is_said_as_plainly_as_cheaper():
     assert gap_lines(found, ["rule"], COST)[1] == "72.0 % ± 0.0 dearer than rule, the best rule"
 
 
+def test_beside_next_to_nothing_no_percentage_is_made():
+    found = recorded_results(60, rise=1e6)
+    assert gap_lines(found, ["rule"], COST)[1] == "more than a hundred times dearer than rule, the best rule"
+
+
 def test_a_share_stands_beside_the_rivals_and_no_percentage_of_it_is_made():
     found = example_results()
     found.evaluation["risk"] = np.where(found.evaluation["policy"] == AFTER, 0.04, 0.07)

@@ -26,6 +26,7 @@ OWN = "your rule"  # of --rule
 KEYS = ("policy", "training_seed", "episode", "seed")
 START, LENGTH = "window_start", "window_length"  # of an episode cut out of recorded data, in periods of the test part
 BOUND = "clairvoyant bound"
+HUNDREDFOLD = 10_000.0  # %
 CURVE_EPISODES = 100  # of each evaluation on the way, the first of the unseen ones: enough for a point of the curve
 
 
@@ -333,8 +334,11 @@ def gap_words(results: Results, policy: str, rival: str, metric: str, lower: str
     percent, width = results.gap(policy, rival, metric)
     if round(percent, 1) == 0.0 and not width > 0.05:
         return f"no {lower}"
+    word = lower if percent > 0 else higher
+    if abs(percent) > HUNDREDFOLD:  # beside next to nothing a percentage says little
+        return f"more than a hundred times {word}"
     luck = " (may be luck)" if abs(percent) <= width else ""
-    return f"{plus_minus('{:.1f}', abs(percent), width, ' %')} {lower if percent > 0 else higher}{luck}"
+    return f"{plus_minus('{:.1f}', abs(percent), width, ' %')} {word}{luck}"
 
 
 def gap_lines(

@@ -382,6 +382,9 @@ class Run:
         seeds = f"for each of the seeds {', '.join(map(str, self.seeds))}" if options.seeds else f"seed {options.seed}"
         self.say(f"{who} ({how}, {seeds}).")
         self.say(f"Everybody is judged on the same {options.eval_episodes} unseen episodes ({self.judged_on()}).")
+        could = options.credit == "known" or self.has_known_form
+        if options.data is not None and options.start_from is None and could:
+            self.say('On your own data begin with a rule, --start-from "RULE": this team begins with nothing.')
         self.say(f"Results go to {self.folder.path}\n")
 
 
