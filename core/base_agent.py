@@ -20,7 +20,14 @@ from torch import Tensor
 
 from core.networks import StackedMLP
 from core.team.adam import Adam
-from core.team.checks import refuse_observation, refuse_observations, refuse_sizes, refuse_too_large
+from core.team.checks import (
+    as_masks,
+    as_numbers,
+    refuse_observation,
+    refuse_observations,
+    refuse_sizes,
+    refuse_too_large,
+)
 from core.team.config import TeamConfig
 from core.team.descent import Descent
 from core.team.members import joined, only_member
@@ -108,11 +115,14 @@ class BaseAgent:
 
         Returns:
             An `int` (discrete), or floats of shape (A,) in [0, 1] (continuous).
+
+        Raises:
+            ValueError: an observation or a mask of another shape, numbers that are not finite, no legal action.
         """
         team = self.team
         with torch.no_grad():
             outputs = team.networks[team.policy].member(self.index, team.own_inputs(self.index, observation))  # (1, ·)
-            mask = None if action_mask is None else team.tensor(np.asarray(action_mask, dtype=bool)).unsqueeze(0)
+            mask = None if action_mask is None else team.tensor(as_masks(action_mask, (team.action_dim,))).unsqueeze(0)
             action = team.decide(outputs, training, mask)[0].cpu().numpy()
         return action if team.action_type == "continuous" else int(action)
 
@@ -212,9 +222,10 @@ class AgentTeam(SavedTeam, Descent, Sequence):
             (N,) or (E, N) int64 actions if discrete; (N, A) or (E, N, A) float32 in [0, 1] if continuous.
 
         Raises:
-            ValueError: the observations have another shape, or are not all finite numbers.
+            ValueError: observations or masks of another shape, numbers that are not finite, an agent without a legal
+                action.
         """
-        observations = np.asarray(observations, dtype=np.float32)
+        observations = as_numbers(observations)
         refuse_observations(observations, self.num_agents, self.state_dim)
         return self.actions_for(observations, training, action_masks)
 
@@ -223,7 +234,8 @@ class AgentTeam(SavedTeam, Descent, Sequence):
         stacked = observations.reshape(-1, self.num_agents, self.state_dim)  # (E, N, O)
         masks = None
         if action_masks is not None:
-            masks = self.tensor(np.asarray(action_masks, dtype=bool).reshape(-1, self.num_agents, self.action_dim))
+            masks = as_masks(action_masks, (*observations.shape[:-1], self.action_dim))
+            masks = self.tensor(masks.reshape(-1, self.num_agents, self.action_dim))
         with torch.no_grad():
             actions = self.act(self.tensor(stacked), training, masks).cpu().numpy()
         return actions.reshape(observations.shape[:-2] + actions.shape[1:])
@@ -250,7 +262,7 @@ class AgentTeam(SavedTeam, Descent, Sequence):
 
         A recurrent agent takes one step of its memory and sees it too, (1, ... + H).
         """
-        observation = np.asarray(observation, dtype=np.float32).reshape(-1)
+        observation = as_numbers(observation).reshape(-1)
         refuse_observation(observation, self.state_dim, index)
         inputs = self.tensor(observation).unsqueeze(0)
         inputs = torch.cat([inputs, self.agent_ids[index : index + 1]], -1) if self.config.share_parameters else inputs

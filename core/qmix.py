@@ -15,6 +15,7 @@ L choices a head, K = N * D utilities that are mixed, M mixing width.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -67,13 +68,13 @@ class MonotonicMixer:
 
     def __init__(self, utilities: int, state_dim: int, config: QMIXConfig, generator: torch.Generator):
         k, m, h = utilities, config.mixing_width, config.hypernet_width
-        options = {"generator": generator, "device": generator.device}
+        one = functools.partial(make_stack, 1, generator=generator, devices=[generator.device], key="mixing_width")
         # Small outputs at the start. A random V(s) above the rewards is bootstrapped for ever in a task without an
         # end: in simple_spread Q_tot rose above 0 with negative rewards alone, and the agents ran away.
-        self.hyper_w1 = StackedMLP(1, (state_dim, h, k * m), output_gain=0.3, **options)
-        self.hyper_b1 = StackedMLP(1, (state_dim, m), output_gain=0.1, **options)
-        self.hyper_w2 = StackedMLP(1, (state_dim, h, m), output_gain=0.3, **options)
-        self.hyper_v = StackedMLP(1, (state_dim, m, 1), output_gain=0.1, **options)
+        self.hyper_w1 = one((state_dim, h, k * m), output_gain=0.3)
+        self.hyper_b1 = one((state_dim, m), output_gain=0.1)
+        self.hyper_w2 = one((state_dim, h, m), output_gain=0.3)
+        self.hyper_v = one((state_dim, m, 1), output_gain=0.1)
         self.width = m
 
     def __call__(self, utilities: Tensor, states: Tensor) -> Tensor:

@@ -342,11 +342,58 @@ def test_observations_that_are_no_numbers_are_refused_with_agent_and_field(algor
 
 
 @each_algorithm
+@pytest.mark.parametrize(
+    "masks", [np.full((2, 2), np.nan), np.full((2, 2), 0.5), np.full((2, 2), "no"), np.ones((2, 3))]
+)
+def test_masks_that_are_no_flags_or_of_another_shape_are_refused(algorithm, masks):
+    team, seen = make_team(algorithm), np.zeros((2, 3), np.float32)
+    for act in (lambda: team.select_actions(seen, True, masks), lambda: team[0].select_action(seen[0], True, masks[0])):
+        with pytest.raises(ValueError, match="action masks: expected (booleans of shape|True or False)"):
+            act()
+
+
+@each_algorithm
+def test_an_agent_that_may_do_nothing_at_all_is_named(algorithm):
+    team, seen = make_team(algorithm), np.zeros((4, 2, 3), np.float32)
+    masks = np.ones((4, 2, 2), bool)
+    masks[3, 1] = False
+    with pytest.raises(ValueError, match=r"a legal action for every agent, found none for \[3, 1\]"):
+        team.select_actions(seen, False, masks)
+    with pytest.raises(ValueError, match="a legal action for every agent, found none for this agent"):
+        team[1].select_action(seen[3, 1], False, masks[3, 1])
+
+
+@each_algorithm
 def test_what_does_not_fit_into_memory_is_refused_by_its_key(algorithm):
     key = "rollout_length" if algorithm == "mappo" else "buffer_size"
-    for wrong in ({key: 10**15}, {"hidden_sizes": [10**7, 10**7]}, {"batch_size": 10**15, "buffer_size": 10**15}):
+    size = {"state_size": 2**62} if algorithm != "qmix" else {"mixing_width": 2**62}
+    for wrong in ({key: 10**15}, {"hidden_sizes": [10**7] * 2}, {"batch_size": 10**15, "buffer_size": 10**15}, size):
         with pytest.raises(ValueError, match=r"config\['\w+'\]: [\d,]+ GiB or more do not fit into memory"):
             make_team(algorithm, **wrong)
+
+
+@each_algorithm
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"config": [1]}, r"config: expected a dictionary, found \[1\]"),
+        ({"config": "gamma"}, "config: expected a dictionary, found 'gamma'"),
+        ({"device": 1.5}, "device: expected auto, cpu, cuda or cuda:N, found 1.5"),
+        ({"devices": 2}, "devices: expected one for each of 2 agents, found 2"),
+        ({"num_agents": 2**40}, "num_agents.* do not fit into memory"),
+    ],
+)
+def test_what_no_team_can_be_made_of_is_a_value_error(algorithm, wrong, complaint):
+    sizes = {"state_dim": 3, "action_dim": 2, "num_agents": 2}
+    with pytest.raises(ValueError, match=complaint):
+        type(make_team(algorithm))(**{**sizes, **wrong})
+
+
+@each_algorithm
+@pytest.mark.parametrize("state", [None, [], {}, {"algorithm": "x"}, "text"])
+def test_what_is_no_state_of_a_team_is_a_value_error(algorithm, state):
+    with pytest.raises(ValueError):
+        make_team(algorithm).load_state_dict(state)
 
 
 @each_algorithm

@@ -126,13 +126,25 @@ def test_a_diverged_team_is_not_saved_over_a_good_one(tmp_path, place, value):
     team, path = make_team("mappo"), tmp_path / "team.pt"
     team.save(path)
     content = path.read_bytes()
-    state = team.state_dict(with_buffer=False)
     if place == "weights":
-        state["networks"]["actor"][0].view(-1)[3] = value
-        team.load_state_dict(state)
+        with torch.no_grad():
+            team.networks["actor"].flat[3] = value
         with pytest.raises(FloatingPointError, match=r"networks\.actor\[0\] holds NaN or infinity"):
             team.save(path)
     else:
         with pytest.raises(FloatingPointError, match=r"optimizers\.state\.exp_avg holds NaN"):
             refuse_non_finite({"optimizers": {"state": {"exp_avg": torch.tensor([0.0, value])}}})
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("value", [float("nan"), -float("inf")])
+def test_a_diverged_team_is_not_loaded_either(tmp_path, value):
+    team, path = make_team("qmix"), tmp_path / "team.pt"
+    state = team.state_dict(with_buffer=False)
+    state["networks"]["mixer_target"][1].view(-1)[0] = value
+    write_tensors(path, state)
+    before = team.state_dict()
+    for load in (lambda: type(team).load(path), lambda: team.load_state_dict(state)):
+        with pytest.raises(ValueError, match=r"networks\.mixer_target\[1\] holds NaN or infinity, which no saved"):
+            load()
+    assert same(team.state_dict(), before), "and nothing of it is taken over"

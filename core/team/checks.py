@@ -17,10 +17,39 @@ def refuse_sizes(config: TeamConfig, devices: Sequence[Any] | None, **sizes: Any
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{name}: expected an integer of at least 1, found {value!r}")
     agents = sizes["num_agents"]
+    for name, numbers in {"num_agents": agents**2, "state_size": config.state_size}.items():  # ids are (N, N)
+        refuse_too_large(name, numbers, "cpu")
     if config.num_agents not in (0, agents):
         raise ValueError(f"config['num_agents'] is {config.num_agents}, but the team has {agents} agents")
-    if devices is not None and len(devices) != agents:
-        raise ValueError(f"devices: expected one for each of {agents} agents, found {len(devices)}")
+    if devices is not None and (not isinstance(devices, Sequence) or len(devices) != agents):
+        raise ValueError(f"devices: expected one for each of {agents} agents, found {devices!r}")
+
+
+def as_numbers(observations: Any) -> np.ndarray:
+    """Observations as float32. Raises ValueError where they are no numbers."""
+    try:
+        return np.asarray(observations, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"observations: expected numbers, found a {type(observations).__name__} ({error})") from error
+
+
+def as_masks(masks: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Action masks as booleans of this shape, (..., A), which leave everybody a choice; 0 and 1 are booleans too.
+
+    Raises:
+        ValueError: anything else. NaN and text would be true, and where nothing is legal, something is done all the
+            same.
+    """
+    array = np.asarray(masks)
+    if array.shape != shape or array.dtype.kind not in "biuf":
+        raise ValueError(f"action masks: expected booleans of shape {shape}, found {array.dtype} of {array.shape}")
+    legal = array == 1
+    if array.dtype != bool and not (legal | (array == 0)).all():
+        raise ValueError("action masks: expected True or False, found other numbers; return booleans")
+    if not legal.any(axis=-1).all():
+        where = [int(k) for k in np.argwhere(~legal.any(axis=-1))[0]] if legal.ndim > 1 else "this agent"
+        raise ValueError(f"action masks: expected a legal action for every agent, found none for {where}")
+    return legal
 
 
 def refuse_observations(observations: np.ndarray, num_agents: int, state_dim: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from types import UnionType
@@ -77,8 +77,11 @@ class TeamConfig:
         """Merge a plain dictionary into the defaults. NumPy's numbers and flags are taken as Python's.
 
         Raises:
-            ValueError: an unknown key (the closest known one is named), a wrong type, or an impossible value.
+            ValueError: no dictionary, an unknown key (the closest known one is named), a wrong type, or an impossible
+                value.
         """
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(f"config: expected a dictionary, found {given!r}")
         kinds = get_type_hints(cls, include_extras=True)
         merged = {}
         for key, value in (given or {}).items():

@@ -128,19 +128,25 @@ def tensors_of(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from tensors_of(part, f"{name}[{index}]")
 
 
+def not_finite(state: dict[str, Any]) -> str | None:
+    """The name of a weight, an optimizer's average or a statistic that holds NaN or infinity, if there is one."""
+    learnt = {key: value for key, value in state.items() if key != "buffer"}  # experience is checked when it comes in
+    odd = (n for n, t in tensors_of(learnt) if t.is_floating_point() and not torch.isfinite(t).all())
+    return next(odd, None)
+
+
 def refuse_non_finite(state: dict[str, Any]) -> None:
     """Refuse to save a team that has left the real numbers over one that has not.
 
     Raises:
-        FloatingPointError: a weight, an optimizer's average or a statistic is NaN or infinite; it is named.
+        FloatingPointError: see `not_finite`.
     """
-    learnt = {key: value for key, value in state.items() if key != "buffer"}  # experience is checked when it comes in
-    for name, tensor in tensors_of(learnt):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise FloatingPointError(
-                f"{name} holds NaN or infinity: the training has diverged, and nothing is saved over the last good "
-                "state; continue from that with a smaller learning_rate"
-            )
+    name = not_finite(state)
+    if name is not None:
+        raise FloatingPointError(
+            f"{name} holds NaN or infinity: the training has diverged, and nothing is saved over the last good "
+            "state; continue from that with a smaller learning_rate"
+        )
 
 
 def remove_leftovers(path: str | os.PathLike) -> None:

@@ -26,7 +26,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, found {device!r}") from error
     if resolved.type not in ("cpu", "cuda"):
         raise ValueError(f"device: this project computes on cpu and cuda, found {device!r}; take --device cpu")
@@ -91,11 +91,20 @@ class SpreadMLP:
 
 
 def make_stack(
-    members: int, sizes: Sequence[int], generator: torch.Generator, devices: Sequence[torch.device], **options
+    members: int,
+    sizes: Sequence[int],
+    generator: torch.Generator,
+    devices: Sequence[torch.device],
+    key: str = "hidden_sizes",
+    **options,
 ) -> StackedMLP | SpreadMLP:
-    """A `StackedMLP` on `devices[0]`, or a `SpreadMLP` when the members, one an agent, have different devices."""
+    """A `StackedMLP` on `devices[0]`, or a `SpreadMLP` when the members, one an agent, have different devices.
+
+    Raises:
+        ValueError: they do not fit into memory; `key`, the hyper-parameter that decides, is named.
+    """
     weights = sum(inputs * outputs for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True))
-    refuse_too_large("hidden_sizes", 4 * members * weights, devices[0])  # with gradients and Adam's averages
+    refuse_too_large(key, 4 * members * weights, devices[0])  # with gradients and Adam's averages
     if members == 1 or len(set(devices)) == 1:
         return StackedMLP(members, sizes, generator, device=devices[0], **options)
     return SpreadMLP(devices, sizes, generator, **options)

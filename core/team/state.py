@@ -13,7 +13,14 @@ from torch import Tensor
 
 from core.team.adam import Adam
 from core.team.config import TeamConfig
-from core.team.files import read_tensors, refuse_non_finite, refusing_other_shapes, tensors_of, write_tensors
+from core.team.files import (
+    not_finite,
+    read_tensors,
+    refuse_non_finite,
+    refusing_other_shapes,
+    tensors_of,
+    write_tensors,
+)
 
 
 class SavedTeam:
@@ -75,11 +82,13 @@ class SavedTeam:
             "random": self.random_state(),
         }
 
+    @refusing_other_shapes("the state")
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken.
 
         Raises:
-            ValueError: the state belongs to another algorithm or version, or to a team of other sizes or networks.
+            ValueError: the state belongs to another algorithm or version, or to a team of other sizes or networks, or
+                holds NaN or infinity.
         """
         refuse_other_version(state)
         sizes = {name: getattr(self, name) for name in self.SIZES}
@@ -88,6 +97,9 @@ class SavedTeam:
                 f"expected the state of a {type(self).__name__} with {sizes}, found that of a "
                 f"{state.get('algorithm')} with {state.get('sizes')}; build the team that was saved"
             )
+        odd = not_finite(state)
+        if odd is not None:
+            raise ValueError(f"{odd} holds NaN or infinity, which no saved team does; take an earlier state")
         for name, network in self.networks.items():
             saved = state["networks"].get(name, [])
             shapes, expected = [tuple(t.shape) for t in saved], [tuple(s.flat.shape) for s in network.stacks()]
