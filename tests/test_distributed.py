@@ -167,8 +167,8 @@ def test_nothing_keeps_the_group_and_its_threads_alive_once_left(two_processes):
 PATIENT = """
 import sys
 import time
-from core.experiment.runs import distributed
-distributed.PATIENCE = 1.0
+from core.experiment.runs import waits
+waits.PATIENCE = 1.0
 from banking import train
 sys.exit(train.main(sys.argv[1:]))
 """
@@ -216,7 +216,7 @@ def test_a_process_that_hangs_is_mentioned_by_the_one_that_waits(two_ranks):
     torchrun, second, _ = two_ranks
     os.kill(second, signal.SIGSTOP)
     try:
-        while "process 0 has waited" not in (line := torchrun.stderr.readline()):
+        while "process 0 waits for the others' " not in (line := torchrun.stderr.readline()):
             assert line, "torchrun ended"
         assert "one hangs" in line
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from core.base_agent import as_team
 from core.experiment import episodes
 from core.experiment.env_check import check_env
 from core.experiment.evaluation import evaluate, record_episode
+from core.experiment.runs import waits
 from core.experiment.runs.checkpoint import load_checkpoint
 from core.experiment.runs.command import Command
 from core.experiment.runs.folders import RunFolder
@@ -288,3 +290,34 @@ def test_an_episode_without_an_end_is_mentioned(monkeypatch):
     monkeypatch.setattr(episodes, "PATIENCE", 0.0)
     with pytest.warns(UserWarning, match="step 16 and no end: 1 episodes wait for their dones or truncated"):
         evaluate(ConstantReward(steps=40), still, 1)
+
+
+class Frozen(ConstantReward):
+    """Answers late, from one of its methods."""
+
+    def __init__(self, slow):
+        super().__init__(steps=3)
+        self.slow = slow
+
+    def reset(self, seed=None):
+        time.sleep(0.3 * (self.slow == "reset"))
+        return super().reset(seed)
+
+    def step(self, actions):
+        time.sleep(0.3 * (self.slow == "step"))
+        return super().step(actions)
+
+
+@pytest.mark.parametrize(
+    ("slow", "use", "told"),
+    [
+        ("reset", lambda env: evaluate(env, still, 1), "reset() of the environment"),
+        ("step", lambda env: evaluate(env, still, 1), "step 1 of the environment"),
+        ("step", check_env, "step 1 of the environment, which is tried out"),
+    ],
+)
+def test_an_environment_that_does_not_answer_is_mentioned(monkeypatch, capsys, slow, use, told):
+    monkeypatch.setattr(waits, "PATIENCE", 0.05)
+    monkeypatch.setattr(waits, "_watch", None)  # which would look once a second
+    use(Frozen(slow))
+    assert f"warning: {told}: no answer for 0 s; stop with Ctrl-C" in capsys.readouterr().err

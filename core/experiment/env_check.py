@@ -17,6 +17,7 @@ import numpy as np
 
 from core.base_agent import AgentTeam, as_team
 from core.experiment.runs.seeds import global_generators_kept
+from core.experiment.runs.waits import waiting_for
 from core.experiment.vector_env import (
     VectorEnv,
     as_array,
@@ -141,7 +142,8 @@ def _check_steps(env: Any, team: AgentTeam | None) -> list[np.ndarray]:
     _check_extras(env, team, "after reset()")
     for step in range(1, STEPS + 1):
         when = f"at step {step}"
-        observed, rewards, dones, info = unpack_step(_try_step(env, team, active, draw, when))
+        with waiting_for("step {} of the environment, which is tried out", step):
+            observed, rewards, dones, info = unpack_step(_try_step(env, team, active, draw, when))
         seen.append(_observations(env, observed, when).copy())
         rewards = as_array(f"rewards {when}", rewards, shape)
         _require_finite(f"rewards {when}", np.where(active, rewards, 0.0))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from core.base_agent import Transition
+from core.experiment.runs.waits import waiting_for
 from core.experiment.vector_env import as_array, as_flags, as_metrics, as_truncated, reset, unpack_step
 
 PATIENCE = 120.0  # seconds after which an episode that goes on is mentioned
@@ -70,7 +71,7 @@ class Episodes:
             self.mention_at = math.inf  # once
             found = f"step {self.steps} and no end: {self.running} episodes wait for their dones or truncated"
             warnings.warn(f"{found}; stop with Ctrl-C if that cannot be", stacklevel=3)
-        observations, rewards, dones, info = unpack_step(self.env.step(np.array(actions)))
+        observations, rewards, dones, info = self._answer(actions)
         before, active, alive = (self.observations, self.states, self.masks), self.active, self.alive
         self.observations = self._checked("observations", observations, before[0].shape)
         if not self.everybody:  # whatever an environment pays to those who have finished
@@ -103,6 +104,10 @@ class Episodes:
             consequences=self._consequences(info),
         )
         return transition, info
+
+    def _answer(self, actions: np.ndarray) -> tuple[Any, Any, Any, dict[str, Any]]:
+        with waiting_for("step {} of the environment", self.steps):
+            return unpack_step(self.env.step(np.array(actions)))
 
     def _extras(self, active: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         """states (E, S) and action masks (E, N, A), where they are used. Who is `active` (E, N) must have a choice."""

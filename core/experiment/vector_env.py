@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from core.experiment.runs.seeds import global_random_state, seed_everything, set_global_random_state
+from core.experiment.runs.waits import waiting_for
 
 INFO = ("truncated", "episode_metrics", "details", "consequences")  # what is read of `info`; other names are free
 # Names that mean the same elsewhere. Passed over in silence, they would change what is learnt.
@@ -210,6 +211,11 @@ def reset(env: Any, seed: int | Sequence[int] | None) -> Any:
     seeded in its stead, so that its episodes repeat too. (One that keeps a generator of its own and takes no seed
     cannot be repeated.)
     """
+    with waiting_for("reset() of the environment"):
+        return _reset(env, seed)
+
+
+def _reset(env: Any, seed: int | Sequence[int] | None) -> Any:
     if seed is None:
         return env.reset()
     if _takes_seed(env):

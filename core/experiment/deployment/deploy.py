@@ -24,6 +24,7 @@ from core.experiment.deployment.saved_teams import TrainedRun, open_run, problem
 from core.experiment.evaluation import evaluate
 from core.experiment.runs.command import UsageError
 from core.experiment.runs.flags import MAX_EVAL_EPISODES
+from core.experiment.runs.waits import waiting_for
 from core.experiment.tuning import EVALUATION_SEED
 
 EPISODES = 5
@@ -92,7 +93,8 @@ class Fleet:
 
     def _receive(self, agent: int) -> str:
         try:
-            return self.processes[agent].stdout.readline().strip()
+            with waiting_for("the process of {}", self.run.names[agent], advice="it may be frozen; stop with Ctrl-C"):
+                return self.processes[agent].stdout.readline().strip()
         except OSError:
             return ""
 

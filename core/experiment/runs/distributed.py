@@ -11,9 +11,6 @@ equally long (both demos' do, being cut by the clock); another environment is re
 from __future__ import annotations
 
 import os
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,9 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from core.base_agent import AgentTeam
-
-PATIENCE = 120.0  # seconds after which a wait for the other processes is mentioned
-_wait: tuple[float, str] | None = None  # since when this process has been waiting, and for what
+from core.experiment.runs.waits import waiting_for
 
 
 def start(device: str | None = "cpu") -> str:
@@ -54,8 +49,8 @@ def start(device: str | None = "cpu") -> str:
     from torch.distributed import nn  # noqa: F401
 
     # NCCL wants a GPU for every process; gloo also averages tensors of a GPU that processes share.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") and own <= gpus else "gloo")
-    threading.Thread(target=_mention_waits, daemon=True).start()
+    with waiting_for("process {} waits for the others to arrive", os.environ["RANK"], advice="was one not started?"):
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") and own <= gpus else "gloo")
     return device
 
 
@@ -72,29 +67,15 @@ def _waiting_for(what: str) -> Iterator[None]:
     Raises:
         ConnectionError: one of them has ended.
     """
-    global _wait
-    _wait = (time.monotonic(), what)
+    advice = "the first one may be judging policies, or one hangs"
     try:
-        yield
+        with waiting_for("process {} waits for the others' {}", rank(), what, advice=advice):
+            yield
     except RuntimeError as error:  # the connection is gone
         raise ConnectionError(
             f"process {rank()}: another process has ended, or cannot be reached, while {what} were exchanged; what was "
             "saved is whole: look for its own message, then continue with --resume"
         ) from error
-    finally:
-        _wait = None
-
-
-def _mention_waits() -> None:
-    """Say once of every long wait what is waited for: a process that hangs says nothing itself."""
-    told = None
-    while dist.is_initialized():
-        time.sleep(min(1.0, PATIENCE))
-        now = _wait
-        if now is not None and now is not told and time.monotonic() - now[0] > PATIENCE:
-            told = now
-            found = f"process {rank()} has waited {PATIENCE:.0f} s for the others' {now[1]}"
-            print(f"warning: {found}: the first one may be judging policies, or one hangs", file=sys.stderr, flush=True)
 
 
 def rank() -> int:
