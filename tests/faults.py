@@ -372,7 +372,7 @@ def stopped_by(world: World, chance: random.Random, number: int) -> Any:
         run = wait_for_first_save(process, out)
         time.sleep(0.05 * chance.random())
         process.send_signal(number)
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=600)[1]
         expected = (-number,) if number == signal.SIGKILL else (128 + number,)
         if process.returncode not in (*expected, 0) or "Traceback" in said:
             return f"exit code {process.returncode}: {said[-200:]}"
@@ -474,7 +474,7 @@ def a_reader_that_leaves(world: World, chance: random.Random) -> Iterator[Inject
             writer.stdout.readline()
             writer.stdout.close()
             said = writer.stderr.read().decode()
-            writer.wait(timeout=120)
+            writer.wait(timeout=600)
             done = len(list(Path(folder).glob("*/evaluation.csv")))
             return (done == 1 and "Traceback" not in said) or f"{done} results, {said[-200:]}"
 

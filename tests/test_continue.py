@@ -32,7 +32,7 @@ def start(line: str) -> subprocess.Popen:
 def finished(line: str) -> str:
     """Run it to its end -> what it said on stderr."""
     process = start(line)
-    message = process.communicate(timeout=100)[1]
+    message = process.communicate(timeout=600)[1]
     assert process.returncode == 0, message
     return message
 
@@ -40,14 +40,14 @@ def finished(line: str) -> str:
 def stopped(line: str, out: Path, after: int) -> str:
     """Run it, stop it once more than `after` checkpoints have been written -> the line that it printed to go on."""
     process, seen, times = start(line), set(), 0
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 600
     while times <= after:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
         new = {(path, path.stat().st_mtime_ns) for path in out.glob("2*/checkpoint.pt")} - seen
         seen, times = seen | new, times + len(new)
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    message = process.communicate(timeout=90)[1]
+    message = process.communicate(timeout=600)[1]
     assert "24 episodes are saved" in message, message
     return re.search(r"continue with: (.+)", message)[1]
 
@@ -96,5 +96,5 @@ def test_a_demo_runs_on_several_processes(tmp_path):
 def test_a_demo_leaves_a_run_of_several_seeds_to_the_training_script(tmp_path):
     finished(f"python retail/train.py {SHORT} --seeds 0 1 --out {tmp_path}")
     process = start(f"python retail/demo.py --resume --out {tmp_path}")
-    message = process.communicate(timeout=60)[1]
+    message = process.communicate(timeout=600)[1]
     assert process.returncode == 2 and "trains several seeds: resume it with retail/train.py" in message

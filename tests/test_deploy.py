@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from core.experiment.deployment import deploy as deploy_module
 from core.experiment.deployment.deploy import Fleet
 from core.experiment.deployment.export import export
 from core.experiment.deployment.saved_teams import open_run
+from core.experiment.runs import waits
 from retail.environment import MultiWarehouseEnv
 
 ROOT = Path(__file__).resolve().parents[1]
 ECHO = """
 import sys
+import threading
 from pathlib import Path
 with open(Path(__file__).with_name("seen.txt"), "w") as file:
     for line in sys.stdin:
@@ -134,3 +137,17 @@ def test_a_run_that_cannot_be_deployed_is_refused_in_one_line(tmp_path, capsys):
     assert main_script.main(["--deploy", str(tmp_path / "none")]) == 2
     assert "is no run folder" in capsys.readouterr().err
     assert deploy_module.EPISODES >= 1
+
+
+def test_an_agent_that_is_frozen_is_mentioned_and_waited_for(warehouses, monkeypatch, capsys):
+    monkeypatch.setattr(waits, "PATIENCE", 0.05)
+    monkeypatch.setattr(waits, "_watch", None)  # which would look once a second
+    run, folders = warehouses
+    observations = MultiWarehouseEnv().reset(3)
+    with Fleet(run, folders) as fleet:
+        expected = fleet(observations)
+        frozen = fleet.processes[2]
+        os.kill(frozen.pid, signal.SIGSTOP)
+        threading.Timer(0.5, os.kill, (frozen.pid, signal.SIGCONT)).start()
+        assert np.array_equal(fleet(observations), expected)
+    assert f"warning: the process of {run.names[2]}: no answer for 0 s; it may be frozen" in capsys.readouterr().err

@@ -119,7 +119,7 @@ def two_processes(tmp_path_factory):
         for rank in range(2)
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 

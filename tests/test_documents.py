@@ -55,7 +55,8 @@ OTHER_PROGRAMS = {
     "--rdzv-backend",
     "--rdzv-endpoint",
     "--lowest",
-}  # pip, torchrun, CI
+    "--dist",
+}  # pip, torchrun, CI, pytest
 
 BLOCK = re.compile(r"((?:^<!-- run: [^\n]+ -->\n)*)^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SCRIPT = re.compile(r"(?:python3? |torchrun (?:--\S+ )*)(-m )?([\w./-]+)(.*)")

@@ -112,12 +112,12 @@ def test_a_link_in_the_way_is_replaced_and_never_written_through(tmp_path):
 def test_only_what_dead_processes_left_is_removed(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    path = tmp_path / "checkpoint.pt"
-    mine, left_over = (tmp_path / f"checkpoint.pt.{pid}.abc.tmp" for pid in (os.getpid(), dead.pid))
-    for file in (mine, left_over):
+    kept = [tmp_path / name for name in (f"checkpoint.pt.{os.getpid()}.abc.tmp", "my.notes.tmp", "1.tmp")]
+    left = [tmp_path / f"{name}.{dead.pid}.a_c.tmp" for name in ("checkpoint_new.pt", "progress.csv", "config.json")]
+    for file in (*kept, *left):
         file.write_bytes(b"half")
-    remove_leftovers(path)
-    assert mine.exists() and not left_over.exists()
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

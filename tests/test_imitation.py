@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from games import GuessNumber
@@ -86,8 +88,9 @@ def test_a_rule_that_cannot_be_begun_with_is_refused(tmp_path, capsys, line, mes
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-def test_a_run_begins_with_a_rule_and_says_what_the_copy_reaches(briefly, tmp_path, capsys):
-    line = "--episodes 2 --num-envs 2 --eval-episodes 2 --no-plots --out".split()
+def test_a_run_begins_with_a_rule_and_says_what_the_copy_reaches(briefly, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(banking.train, "make_env", functools.partial(make_env, episode_steps=60))
+    line = "--episodes 2 --num-envs 2 --eval-episodes 2 --no-plots --set rollout_length=60 --out".split()
     assert banking.train.main(["--start-from", "local index", *line, str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "The actors copy local index first" in said and "the copy: latency" in said

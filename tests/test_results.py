@@ -405,3 +405,21 @@ def test_trainings_that_were_evaluated_at_other_episodes_share_a_curve():
 def test_a_running_mean_of_a_constant_is_the_constant():
     mean = plotting.running_mean(np.full(10, 3.0), 4)
     assert mean.shape == (7,) and np.allclose(mean, 3.0)
+
+
+def test_a_folder_that_cannot_be_filled_is_not_left_behind(tmp_path, monkeypatch):
+    def full(self, config):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "write_config", full)
+    with pytest.raises(OSError, match="No space"):
+        RunFolder.create(tmp_path, "maddpg", 3, {})
+    assert not list(tmp_path.iterdir()), "no hidden folder, and no latest"
+
+
+def test_a_new_run_is_locked_before_anybody_can_find_it(tmp_path):
+    run = RunFolder.create(tmp_path, "maddpg", 3, {})
+    with pytest.raises(ValueError, match=f"process {os.getpid()} is working on this run"):
+        RunFolder.find(tmp_path).lock()
+    run.unlock()
+    RunFolder.find(tmp_path).lock()

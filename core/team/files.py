@@ -149,11 +149,10 @@ def refuse_non_finite(state: dict[str, Any]) -> None:
         )
 
 
-def remove_leftovers(path: str | os.PathLike) -> None:
-    """Remove what processes that were killed while they wrote `path` have left beside it."""
-    path = Path(path)
-    for left_over in path.parent.glob(f"{path.name}.*.tmp"):
-        process = left_over.name.removeprefix(f"{path.name}.").split(".")[0]
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Remove what processes that were killed while they wrote a file have left in its folder."""
+    for left_over in Path(folder).glob("*.tmp"):
+        process = left_over.name.split(".")[-3] if left_over.name.count(".") > 2 else ""
         if process.isdigit() and not _alive(int(process)):
             left_over.unlink(missing_ok=True)
 

@@ -31,7 +31,7 @@ def save_checkpoint(path: str | os.PathLike, payload: dict[str, Any]) -> None:
     """
     path = Path(path)
     fresh, previous = _fresh(path), _previous(path)
-    remove_leftovers(fresh)
+    remove_leftovers(path.parent)
     write_tensors(fresh, payload)
     with suppress(FileNotFoundError):  # the first checkpoint has none before it
         os.replace(path, previous)

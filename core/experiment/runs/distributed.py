@@ -11,8 +11,11 @@ equally long (both demos' do, being cut by the clock); another environment is re
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -91,6 +94,24 @@ def world_size() -> int:
 def is_main() -> bool:
     """True in the one process that evaluates, prints and writes."""
     return rank() == 0
+
+
+def launcher() -> list[str]:
+    """What stands before the script on a command line that starts it again as it was started; on each machine."""
+
+    def found(name: str) -> bool:
+        """Is it this Python's own that a shell would take?"""
+        place = shutil.which(name)
+        return place is not None and Path(place).parent == Path(sys.executable).parent
+
+    python = "python" if found("python") else sys.executable
+    if world_size() == 1:
+        return [python]
+    words = ["torchrun"] if found("torchrun") else [python, "-m", "torch.distributed.run"]
+    machines = os.environ.get("GROUP_WORLD_SIZE", "1")
+    if machines != "1":
+        words += [f"--nnodes={machines}", "--rdzv-backend=c10d", f"--rdzv-endpoint={os.environ['MASTER_ADDR']}:29500"]
+    return [*words, f"--nproc-per-node={os.environ['LOCAL_WORLD_SIZE']}"]
 
 
 def share_of(num_envs: int) -> int:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,7 @@ class RunFolder:
     def create(cls, results: str | Path, algorithm: str, seed: int | str, config: Mapping[str, Any]) -> RunFolder:
         """Make `<results>/<date-time>-<algorithm>-seed<seed>/` with its config.json, and name it the newest.
 
-        It gets its name when it is complete, and is the newest only then: nobody ever finds half a run.
+        It gets its name when it is complete, and is the newest only then: nobody ever finds half a run. It is locked.
 
         Raises OSError when `results` cannot be written.
         """
@@ -60,21 +61,31 @@ class RunFolder:
         results.mkdir(parents=True, exist_ok=True)
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{algorithm}-seed{seed}"
         hidden = cls(tempfile.mkdtemp(prefix=f".{stem}-", dir=results))
-        hidden.path.chmod(0o755)
-        hidden.write_config(config)
-        for attempt in range(1, 1000):  # two runs may start within one second
-            path = results / (stem if attempt == 1 else f"{stem}-{attempt}")
-            if path.exists():
+        try:
+            hidden.path.chmod(0o755)
+            hidden.write_config(config)
+            hidden.lock()  # before anybody can find it
+            hidden._publish(results / stem)
+        except BaseException:  # a full disk, a stop
+            hidden.unlock()
+            shutil.rmtree(hidden.path, ignore_errors=True)
+            raise
+        write_text(results / LATEST, hidden.path.name + "\n")
+        return hidden
+
+    def _publish(self, path: Path) -> None:
+        """Take the name `path`, or `path` with a number behind: two runs may start within one second."""
+        for attempt in range(1, 1000):
+            name = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")
+            if name.exists():
                 continue
             try:
-                hidden.path.rename(path)
+                self.path = self.path.rename(name)
+                return
             except OSError:
-                if not path.exists():
+                if not name.exists():
                     raise
-                continue
-            write_text(results / LATEST, path.name + "\n")
-            return cls(path)
-        raise OSError(f"no free run folder name: {stem} to {stem}-999 exist in {results}")
+        raise OSError(f"no free run folder name: {path.name} to {path.name}-999 exist in {path.parent}")
 
     def lock(self) -> None:
         """Keep other processes from working on this run until this one ends.

@@ -69,7 +69,8 @@ class Run:
         if options.resume is not None:
             self.folder = RunFolder.find(options.out, options.resume)
             if distributed.is_main():
-                self._lock()
+                self.folder.lock()
+                command.at_exit.callback(self.folder.unlock)
             options = reopen(problem, settings, options, self.folder)
             torch.set_num_threads(options.threads)
         if options.data is not None:  # in full, to be found again by a resumption from elsewhere
@@ -150,14 +151,12 @@ class Run:
         if self.is_main and self.folder is None:
             name = f"s{'-'.join(map(str, options.seeds))}" if options.seeds else options.seed
             self.folder = RunFolder.create(options.out, options.algo, name, self._config(agents))
-            self._lock()
+            self.command.at_exit.callback(self.folder.unlock)
         elif self.is_main:  # what was given anew counts for the next resumption too
             self.folder.write_config(self.folder.read_config() | self._stored(agents) | {"rule": options.rule})
         path = distributed.share(self.folder.path if self.is_main else "")
         self.folder = self.folder if self.is_main else RunFolder(path)
-        processes = distributed.world_size()
-        start = f"torchrun --nproc-per-node={processes}" if processes > 1 else "python"
-        self.command.again = f"continue with: {start} {self.command.name} --resume {shlex.quote(str(self.folder.path))}"
+        self.command.again = f"continue with: {self._again()}"
         self.command.begin_work()
         self.say(story)
         self._introduce(agents)
@@ -352,9 +351,14 @@ class Run:
             folder.path.mkdir(exist_ok=True)
         return folder
 
-    def _lock(self) -> None:
-        self.folder.lock()
-        self.command.at_exit.callback(self.folder.unlock)
+    def _again(self) -> str:
+        """The command line that goes on with this run, for the folder and the Python that this one was started in."""
+        options, script = self.options, self.command.name
+        words = [*distributed.launcher(), script if Path.cwd() == ROOT else str(ROOT / script)]
+        words += ["--resume", str(self.folder.path)]
+        words += ["--rule", options.rule] if options.rule else []  # config.json names it, but does not have it run
+        words += [flag for flag, given in {"--quiet": options.quiet, "--no-plots": not options.plots}.items() if given]
+        return shlex.join(words)
 
     def _stored(self, agents: AgentTeam) -> dict[str, Any]:
         return {name: getattr(self.options, name) for name in STORED} | {"device": str(agents.device)}
