@@ -14,7 +14,9 @@ import io
 import json
 import os
 import random
+import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,6 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -337,6 +340,43 @@ def late_in_training(world: World, chance: random.Random) -> Iterator[Injection]
         yield f"masks of {masks}", lambda m=masks: call(StuckLater(m))
 
 
+def masks_that_allow_nothing_or_are_none(world: World, chance: random.Random) -> Iterator[Injection]:
+    team, nan = QMIXTeam.load(world.team), float("nan")
+    seen, agent = np.zeros((2, 3), np.float32), chance.randrange(2)
+    for words, wrong in {"NaN": nan, "0.5": 0.5, "2": 2, "text": "yes", "False": False}.items():
+        masks = np.ones((2, 2), object if isinstance(wrong, str) else float if wrong is not False else bool)
+        masks[agent] = wrong
+        yield f"masks of {words}", lambda m=masks: raises_value_error(lambda: team.select_actions(seen, False, m))
+        act = lambda m=masks[agent]: raises_value_error(lambda: team[agent].select_action(seen[agent], False, m))  # noqa: E731
+        yield f"a mask of {words}", act
+    yield from each(
+        "shape",
+        [(3, 2), (2, 3), (2,)],
+        lambda s: raises_value_error(lambda: team.select_actions(seen, False, np.ones(s, bool))),
+    )
+
+
+def what_no_team_can_be_made_of(world: World, chance: random.Random) -> Iterator[Injection]:
+    sizes = {"state_dim": 3, "action_dim": 2, "num_agents": 2}
+    for name in sizes:
+        values = [0, -1, 2.5, "3", None, True, 10**12 + chance.randrange(9), HUGE]
+        yield from each(name, values, lambda v, n=name: raises_value_error(lambda: QMIXTeam(**{**sizes, n: v})))
+    for name, values in {
+        "config": [[1], "gamma", 3, {1: 2}, {"gamma": np.zeros(2)}, {"hidden_sizes": [[8]]}, {"mixing_width": 2**62}],
+        "device": ["x", 3.5, [1], "meta", "cuda:99"],
+        "devices": [2, ["cpu"], ["cpu"] * 3],
+    }.items():
+        yield from each(name, values, lambda v, n=name: raises_value_error(lambda: QMIXTeam(**sizes, **{n: v})))
+    state = QMIXTeam.load(world.team).state_dict()
+    for key in state:
+        spoilt = {**state, key: chance.choice([None, 3, "x", [[]]])}
+        if key not in ("buffer", "extra", "config"):  # the first two may be nothing, the last one is not taken over
+            yield (
+                f"state {key}",
+                lambda s=spoilt: raises_value_error(lambda: QMIXTeam(3, 2, 2, state["config"]).load_state_dict(s)),
+            )
+
+
 def diverged_teams_are_not_saved(world: World, chance: random.Random) -> Iterator[Injection]:
     def call(value: float) -> Any:
         team, path = QMIXTeam.load(world.team), world.file(world.team.read_bytes())
@@ -365,7 +405,10 @@ def wait_for_first_save(process: subprocess.Popen, out: Path) -> Path | None:
 
 
 def stopped_by(world: World, chance: random.Random, number: int) -> Any:
-    """Stop a training at a random moment after its first save, resume it, and compare with the undisturbed one."""
+    """Stop a training at a random moment after its first save, go on, and compare with the undisturbed one.
+
+    It goes on by the words that it printed; one that was killed, or was done already, printed none.
+    """
     with tempfile.TemporaryDirectory(dir=world.scratch) as folder:
         out = Path(folder)
         process = world.start(out, episodes=8)
@@ -378,8 +421,12 @@ def stopped_by(world: World, chance: random.Random, number: int) -> Any:
             return f"exit code {process.returncode}: {said[-200:]}"
         if run is None:
             return f"no save: {said[-200:]}"
+        printed = re.search(r"continue with: (.+)", said)
+        if printed is None and process.returncode > 0:
+            return f"nothing says how to go on: {said[-200:]}"
+        script, *flags = shlex.split(printed[1])[1:] if printed else ("retail/train.py", "--resume", str(run))
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            code = world.resume(run)
+            code = train(flags) if (ROOT / script).samefile(ROOT / "retail/train.py") else f"{script} is another script"
         return same_as_whole(world, run) if code == 0 else f"resumed with exit code {code}"
 
 
@@ -499,6 +546,8 @@ KINDS: dict[str, Callable[[World, random.Random], Iterator[Injection]]] = {
     "half a saved team is refused": halves_of_teams,
     "a damaged checkpoint falls back to the one before": a_damaged_checkpoint_falls_back,
     "an environment that breaks its promise late is refused": late_in_training,
+    "masks that are no flags, or allow nothing, are refused": masks_that_allow_nothing_or_are_none,
+    "what no team can be made of is refused": what_no_team_can_be_made_of,
     "a diverged team is not saved over a good one": diverged_teams_are_not_saved,
     "Ctrl-C loses nothing": a_stop(signal.SIGINT),
     "SIGTERM loses nothing": a_stop(signal.SIGTERM),

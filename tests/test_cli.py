@@ -452,12 +452,17 @@ def test_scripts_run_at_the_same_time_and_speak_one_after_the_other(tmp_path):
     assert done.returncode == 3 and done.stdout.endswith("\n\nthis is a\nthis is b\n"), done.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_main_passes_signals_on_to_the_demos(tmp_path, number, code):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_main_passes_signals_on_to_the_demos_and_none_outlives_it(tmp_path, number, code):
     (tmp_path / "wait.py").write_text(
-        "import signal, sys, time\n"
-        "for n in (2, 15): signal.signal(n, lambda n, _: sys.exit(128 + n))\n"
-        "open(sys.argv[1], 'w').close(); time.sleep(60)"
+        "import os, signal, sys, time\n"
+        "from core.experiment.runs.side_by_side import stop_with_parent\n"
+        "for n in (1, 2, 15): signal.signal(n, lambda n, _: sys.exit(128 + n))\n"
+        "stop_with_parent(); open('new' + sys.argv[1], 'w').write(str(os.getpid()))\n"
+        "os.rename('new' + sys.argv[1], sys.argv[1]); time.sleep(600)"
     )
     caller = (
         "import sys; from pathlib import Path; from core.experiment.runs.side_by_side import run_side_by_side as run\n"
@@ -470,6 +475,19 @@ def test_main_passes_signals_on_to_the_demos(tmp_path, number, code):
         time.sleep(0.01)
     process.send_signal(number)
     assert process.wait(timeout=600) == code
+    deadline = time.monotonic() + 60
+    for child in (int((tmp_path / name).read_text()) for name in "ab"):
+        while alive(child):
+            assert time.monotonic() < deadline, "a demo outlives main.py"
+            time.sleep(0.01)
+
+
+def alive(process: int) -> bool:
+    """Is it there, and more than the entry that an ended process leaves until somebody asks for its exit code?"""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 # --- stopping and resuming --------------------------------------------------------------------------------------------

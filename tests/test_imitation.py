@@ -64,14 +64,18 @@ def test_agents_without_actors_or_with_a_memory_are_refused():
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_team_that_began_with_the_local_index_is_not_certainly_below_it(seed):
+def test_a_team_that_began_with_the_local_index_is_not_certainly_below_it(seed, monkeypatch):
+    """In episodes of half the length, after a copy of half the moments."""
+    monkeypatch.setattr(imitation, "MOMENTS", 6000)
+    monkeypatch.setattr(imitation, "STEPS", 750)
+    short = {"episode_steps": 300}
     line = ["--start-from", "local index", "--seed", str(seed)]
     setting = parse("banking/train.py", SETTINGS, "mappo", line, episodes=100).setting
-    env, rule = make_env(10, seed=seed, **setting.env), tuned_rule("local index", "medium")
-    team = setting.team(env, {"seed": seed})
+    env, rule = make_env(10, seed=seed, **setting.env, **short), tuned_rule("local index", "medium")
+    team = setting.team(env, {"seed": seed, "rollout_length": 300})
     imitate(env, team, rule, seed)
     train(env, team, 100, seed, progress=False)
-    returns = [evaluate(make_env(60), policy, 60, VALIDATION_SEED)["team_return"] for policy in (team, rule)]
+    returns = [evaluate(make_env(60, **short), policy, 60, VALIDATION_SEED)["team_return"] for policy in (team, rule)]
     assert (returns[0] - returns[1]).mean() > -half_width(returns[0] - returns[1])
 
 

@@ -121,7 +121,9 @@ class SavedTeam:
             if isinstance(count, bool) or not isinstance(count, (int, float)) or not 0 <= count < 2**63:
                 raise ValueError(f"counter {name!r}: expected a number from 0, found {count!r}")
             setattr(self, name, count)
-        self.missed = [Counter(missed) for missed in state["missed"]]
+        if len(state["missed"]) != self.num_agents or not all(isinstance(counts, dict) for counts in state["missed"]):
+            raise ValueError(f"missed: expected counts of {self.num_agents} agents, found {state['missed']!r}")
+        self.missed = [Counter(counts) for counts in state["missed"]]
         self.load_extra_state(state["extra"])
         self.set_random_state(state["random"])
 
