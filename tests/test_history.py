@@ -11,14 +11,22 @@ from core.experiment.runs.folders import RunFolder
 
 
 def row(k: int, **more: float) -> dict[str, float]:
-    return {"episode": k, "round": k // 2, "env_steps": 3 * (k + 1), "length": 3, "seconds": 0.1 * k, **more}
+    return {
+        "episode": k,
+        "round": k // 2,
+        "env_steps": 3 * (k + 1),
+        "length": 3,
+        "team_return": 1.0,
+        "seconds": 0.1 * k,
+        **more,
+    }
 
 
 def test_what_a_row_lacks_is_nan_and_the_clock_comes_last():
     history = History()
     history.extend([row(0), row(1, loss=2.5)])
     table = history.to_table()
-    assert list(table.columns) == ["episode", "round", "env_steps", "length", "loss", "seconds"]
+    assert list(table.columns) == ["episode", "round", "env_steps", "length", "team_return", "loss", "seconds"]
     assert table["loss"].isna().tolist() == [True, False] and table["env_steps"].tolist() == [3, 6]
     assert table["env_steps"].dtype == "int64" and history.last("loss") == 2.5 and len(history) == 2
 
@@ -30,12 +38,26 @@ def test_a_history_comes_back_from_its_state():
     assert again.to_table().equals(history.to_table())
 
 
-def test_counts_that_are_none_are_refused():
+@pytest.mark.parametrize(
+    ("column", "value"), [("length", float("nan")), ("env_steps", float("inf")), ("round", -1.0), ("episode", 0.0)]
+)
+def test_counts_that_are_none_are_refused(column, value):
     history = History()
     history.extend([row(0), row(1)])
     state = history.state()
-    state["values"][1, state["columns"].index("length")] = float("nan")
-    with pytest.raises(ValueError, match="NaN|NA"):
+    state["values"][1, state["columns"].index(column)] = value
+    with pytest.raises(ValueError, match="NaN|NA|in order, from 0"):
+        History.from_state(state)
+
+
+@pytest.mark.parametrize("name", ["episode", "round", "env_steps", "length", "team_return", "seconds"])
+@pytest.mark.parametrize("found", ["another", "loss"])
+def test_a_history_without_its_columns_is_refused(name, found):
+    history = History()
+    history.extend([row(0, loss=1.0)])
+    state = history.state()
+    state["columns"][state["columns"].index(name)] = found
+    with pytest.raises(ValueError, match=f"the columns of the history are .*{found}.*, which no training has"):
         History.from_state(state)
 
 

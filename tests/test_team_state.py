@@ -129,3 +129,28 @@ def test_a_loaded_team_learns_on_with_the_config_it_was_saved_with(algorithm, tm
     loaded.set_random_state(team.random_state())
     assert team.update(batch) == loaded.update(batch)
     assert same(networks(team), networks(loaded))
+
+
+@each_algorithm
+@pytest.mark.parametrize(
+    ("key", "value"), [("eps", torch.ones(1)), ("lr", 1e30), ("lr", True), ("lr", -1e-3), ("betas", 3), ("eps", 0)]
+)
+def test_the_options_of_an_edited_optimizer_are_refused(algorithm, key, value):
+    team = make_team(algorithm)
+    wander(team, 24)
+    state = team.state_dict()
+    next(iter(state["optimizers"].values()))["param_groups"][0][key] = value
+    with pytest.raises(ValueError, match="optimizer|the state does not hold what was saved"):
+        team.load_state_dict(state)
+
+
+@each_algorithm
+@pytest.mark.parametrize("key", ["step", "exp_avg", "exp_avg_sq"])
+def test_the_averages_of_an_edited_optimizer_are_refused(algorithm, key):
+    team = make_team(algorithm)
+    wander(team, 24)
+    state = team.state_dict()
+    for moments in next(iter(state["optimizers"].values()))["state"].values():
+        moments[key] = torch.full((3,), -1.0)
+    with pytest.raises(ValueError, match="optimizer .*: expected the options"):
+        team.load_state_dict(state)

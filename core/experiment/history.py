@@ -61,10 +61,16 @@ class History:
         Raises:
             ValueError: it is none.
         """
+        names, values = state["columns"], state["values"].double()
+        if len(set(names)) != len(names) or not {*COUNTS, "team_return", CLOCK} <= set(names):
+            raise ValueError(f"the columns of the history are {', '.join(map(str, names))}, which no training has")
         history = cls()
-        for name, values in zip(state["columns"], state["values"].T.double(), strict=True):
-            history._columns[name] = array("d", values.tolist())
+        for name, column in zip(names, values.T, strict=True):
+            history._columns[name] = array("d", column.tolist())
         history.to_table()
+        counts = values[:, [names.index(name) for name in COUNTS]]
+        if not torch.equal(counts[:, 0], torch.arange(len(counts)).double()) or counts.min() < 0:
+            raise ValueError("the history does not count its episodes in order, from 0")
         return history
 
     def _names(self) -> list[str]:

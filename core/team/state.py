@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from collections import Counter
@@ -170,10 +171,16 @@ class SavedTeam:
 def _refuse_other_optimizer(name: str, saved: dict[str, Any], optimizer: Adam) -> None:
     """Raise ValueError unless the saved options are the optimizer's own, but for the rate, which anneals."""
     own = [{**group, "lr": 0.0} for group in optimizer.state_dict()["param_groups"]]
-    found = [{key: group.get(key) for key in own[0]} | {"lr": 0.0 * group["lr"]} for group in saved["param_groups"]]
+    found = [{key: group.get(key) for key in own[0]} | {"lr": 0.0} for group in saved["param_groups"]]
+    # As text: True is no 1, and a tensor is nothing at all.
+    same = json.dumps(own, sort_keys=True) == json.dumps(found, sort_keys=True)
+    rates = [(group["lr"], group["initial_lr"]) for group in saved["param_groups"]]
+    same = same and all(isinstance(rate, float) and 0.0 <= rate <= first for rate, first in rates)
     shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
-    moments = [m for state in saved["state"].values() for m in (state["exp_avg"].shape, state["exp_avg_sq"].shape)]
-    if own != found or any(moment not in shapes for moment in moments):
+    for k, state in saved["state"].items():
+        same = same and (state["exp_avg"].shape, state["exp_avg_sq"].shape) == (shapes[k], shapes[k])
+        same = same and state["step"].shape == () and bool(state["step"] >= 0)
+    if not same:
         raise ValueError(f"optimizer {name!r}: expected the options {own} and moments of {shapes}, found others")
 
 
