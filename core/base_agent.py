@@ -19,15 +19,8 @@ import torch
 from torch import Tensor
 
 from core.networks import StackedMLP
+from core.team import checks
 from core.team.adam import Adam
-from core.team.checks import (
-    as_masks,
-    as_numbers,
-    refuse_observation,
-    refuse_observations,
-    refuse_sizes,
-    refuse_too_large,
-)
 from core.team.config import TeamConfig
 from core.team.descent import Descent
 from core.team.members import joined, only_member
@@ -122,7 +115,11 @@ class BaseAgent:
         team = self.team
         with torch.no_grad():
             outputs = team.networks[team.policy].member(self.index, team.own_inputs(self.index, observation))  # (1, ·)
-            mask = None if action_mask is None else team.tensor(as_masks(action_mask, (team.action_dim,))).unsqueeze(0)
+            mask = (
+                None
+                if action_mask is None
+                else team.tensor(checks.as_masks(action_mask, (team.action_dim,))).unsqueeze(0)
+            )
             action = team.decide(outputs, training, mask)[0].cpu().numpy()
         return action if team.action_type == "continuous" else int(action)
 
@@ -169,7 +166,7 @@ class AgentTeam(SavedTeam, Descent, Sequence):
         devices: Sequence[str | torch.device] | None = None,
     ):
         self.config = self.config_class.from_dict(config)
-        refuse_sizes(self.config, devices, state_dim=state_dim, action_dim=action_dim, num_agents=num_agents)
+        checks.refuse_sizes(self.config, devices, state_dim=state_dim, action_dim=action_dim, num_agents=num_agents)
         self.state_dim, self.action_dim, self.num_agents = int(state_dim), int(action_dim), int(num_agents)
         self.action_type = self.config.action_type
         self.devices = [resolve_device(d) for d in (devices if devices is not None else [device] * num_agents)]
@@ -195,7 +192,7 @@ class AgentTeam(SavedTeam, Descent, Sequence):
         self.processes = 1
         self.average_hook: Callable[[list[Tensor]], None] | None = None
         for key in (self.experience_key, "batch_size"):  # two observations a row, and more
-            refuse_too_large(key, 2 * getattr(self.config, key) * num_agents * state_dim, self.device)
+            checks.refuse_too_large(key, 2 * getattr(self.config, key) * num_agents * state_dim, self.device)
         self._agents = [self.agent_class(index=i, team=self) for i in range(num_agents)]
 
     # --- a sequence of agents -------------------------------------------------------------------------------------
@@ -225,8 +222,8 @@ class AgentTeam(SavedTeam, Descent, Sequence):
             ValueError: observations or masks of another shape, numbers that are not finite, an agent without a legal
                 action.
         """
-        observations = as_numbers(observations)
-        refuse_observations(observations, self.num_agents, self.state_dim)
+        observations = checks.as_numbers(observations)
+        checks.refuse_observations(observations, self.num_agents, self.state_dim)
         return self.actions_for(observations, training, action_masks)
 
     def actions_for(self, observations: np.ndarray, training: bool, action_masks: np.ndarray | None) -> np.ndarray:
@@ -234,7 +231,7 @@ class AgentTeam(SavedTeam, Descent, Sequence):
         stacked = observations.reshape(-1, self.num_agents, self.state_dim)  # (E, N, O)
         masks = None
         if action_masks is not None:
-            masks = as_masks(action_masks, (*observations.shape[:-1], self.action_dim))
+            masks = checks.as_masks(action_masks, (*observations.shape[:-1], self.action_dim))
             masks = self.tensor(masks.reshape(-1, self.num_agents, self.action_dim))
         with torch.no_grad():
             actions = self.act(self.tensor(stacked), training, masks).cpu().numpy()
@@ -262,8 +259,8 @@ class AgentTeam(SavedTeam, Descent, Sequence):
 
         A recurrent agent takes one step of its memory and sees it too, (1, ... + H).
         """
-        observation = as_numbers(observation).reshape(-1)
-        refuse_observation(observation, self.state_dim, index)
+        observation = checks.as_numbers(observation).reshape(-1)
+        checks.refuse_observation(observation, self.state_dim, index)
         inputs = self.tensor(observation).unsqueeze(0)
         inputs = torch.cat([inputs, self.agent_ids[index : index + 1]], -1) if self.config.share_parameters else inputs
         if self.gru is None:
