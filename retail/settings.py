@@ -77,10 +77,11 @@ SETTINGS = {
         config={
             "gamma": 0.9,
             "batch_size": 256,
-            "updates_per_step": 4,
+            "updates_per_step": 2,
             "tau": 0.01,
             "learning_rate": 1e-3,
             "anneal_learning_rate": True,
+            "epsilon_decay": 0.98,  # while orders are random it pays to hoard: end that early
         },
     ),
 }

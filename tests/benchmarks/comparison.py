@@ -70,7 +70,13 @@ FRONT_PAGE = {
         "rule: global index",
     ],
 }
-LINES = {"maddpg": "#0072B2", "mappo": "#E69F00", "mappo-known": "#D55E00", "qmix": "#009E73"}  # of learning curves
+LINES = {
+    "maddpg": "#0072B2",
+    "maddpg-known": "#56B4E9",
+    "mappo": "#E69F00",
+    "mappo-known": "#D55E00",
+    "qmix": "#009E73",
+}  # of learning curves
 PARTS = 40  # of a training: a point of its curve each
 KEYS = ["problem", "difficulty", "policy", "training_seed"]
 
