@@ -385,12 +385,12 @@ def draw_curves() -> None:
         ticks = {"retail": (-10, 0, 10, 30, 100, 300), "banking": (-300, 0, 300, 1000, 3000, 10000)}[problem]
         axes.set_yticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
         axes.minorticks_off()
-        axes.set_ylim(-1.2 * linear, ticks[-1])
+        axes.set_ylim(-1.2 * linear, 3 * ticks[-1])  # room for the legend
         axes.grid(axis="y", color="#DDDDDD", lw=0.8)
         axes.set(xlabel="training episodes", ylabel=f"{unit}, above the rule", xlim=(0, EPISODES[problem]))
         axes.set_title(f"{problem}, medium", fontsize=10, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
     what = "In training, with exploration: distance to the rule to beat on the same training episodes"
     figure.suptitle(f"{what}; mean of the seeds, band = 95 % t interval", fontsize=11)
     figure.savefig(ROOT / "docs" / "images" / "curves.png", dpi=110)
