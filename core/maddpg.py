@@ -25,7 +25,7 @@ from core.base_agent import AgentTeam, BaseAgent, TeamConfig, Transition
 from core.replay_buffer import Batch, ReplayBuffer
 from core.team.config import Count, NotNegative, Positive, Share, Whole, Widths
 from core.team.spread import make_stack
-from core.utils import gumbel_noise, mask_logits
+from core.utils import ask, gumbel_noise, mask_logits
 
 # --- Config ---------------------------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ class MADDPGTeam(AgentTeam):
 
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
-        logits = self.networks["actor"](self.agent_inputs(observations)).transpose(0, 1)  # (E, N, A)
+        logits = ask(self, "actor", observations).transpose(0, 1)  # (E, N, A)
         return self.decide(logits, training, masks)
 
     def decide(self, logits: Tensor, training: bool, masks: Tensor | None) -> Tensor:
@@ -249,7 +249,7 @@ class MADDPGTeam(AgentTeam):
     def actor_loss(self, batch: Batch, active: Tensor | None = None) -> Tensor:
         """Loss of the actors of all agents marked in `active` (B, N). The critics are left alone."""
         active = batch.active if active is None else active
-        logits = self.networks["actor"](self.agent_inputs(batch.observations))  # (N, B, A)
+        logits = ask(self, "actor", batch.observations)  # (N, B, A)
         pi = self.differentiable_actions(logits, batch.action_masks)  # (N, B, A), where (MADDPG-7) takes the slope
         if self.config.known_consequences:
             q = known_values(self.config.reward_scale * batch.consequences.transpose(0, 1), pi)
@@ -329,7 +329,7 @@ class MADDPGTeam(AgentTeam):
 
     def target_actions(self, observations: Tensor, masks: Tensor | None) -> Tensor:
         """The target policies' actions, as the critics read them: (B, N, O) -> (N, B, A)."""
-        logits = self.networks["actor_target"](self.agent_inputs(observations))
+        logits = ask(self, "actor_target", observations)
         if self.action_type == "continuous":
             return torch.sigmoid(logits)
         # Greedy, like the policy that is evaluated, and one-hot, like the actions in the replay buffer.

@@ -28,7 +28,7 @@ from core.replay_buffer import RolloutBuffer
 from core.team.config import Count, NotNegative, Number, Positive, Share
 from core.team.memory import add_memory, recall, remember
 from core.team.spread import make_stack
-from core.utils import gumbel_noise, mask_logits, masked_mean, mean_of
+from core.utils import ask, gumbel_noise, mask_logits, masked_mean, mean_of
 
 # --- Config ---------------------------------------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class MAPPOTeam(AgentTeam):
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:
         """(E, N, O) -> (E, N) integers, or (E, N, A) floats in [0, 1]."""
         memory, before = remember(self, observations)
-        outputs = self.networks["actor"](self.agent_inputs(observations, memory)).transpose(0, 1)  # (E, N, out)
+        outputs = ask(self, "actor", observations, memory).transpose(0, 1)  # (E, N, out)
         drawn = self.draw(outputs, training, masks)
         if training:  # the ratio of the update needs the probabilities of this moment, not of a later one
             self.acting = {"actions": drawn, "log_probs": self.log_prob(outputs, drawn, masks), **before}
@@ -380,8 +380,8 @@ class MAPPOTeam(AgentTeam):
                 f"known_consequences: a rollout of {steps} steps wants info['consequences'] of as many, found {found}; "
                 "set rollout_length to the length of an episode, and let the environment hand them over"
             )
-        inputs = self.agent_inputs(f["observations"].flatten(0, 1))  # (N, T * E, in)
-        outputs = self.networks["actor"](inputs).transpose(0, 1).view(self.known.shape)  # (T, E, N, A)
+        outputs = ask(self, "actor", f["observations"].flatten(0, 1)).transpose(0, 1)  # (T * E, N, A)
+        outputs = outputs.view(self.known.shape)  # (T, E, N, A)
         log_probs = torch.log_softmax(mask_logits(outputs, f.get("action_masks")), dim=-1)
         advantages, choice = known_advantages(self.known, f["actions"], log_probs)
         active, self.known = f["active"] * choice, None
@@ -434,8 +434,7 @@ class MAPPOTeam(AgentTeam):
     def losses(self, batch: RolloutBatch, active: Tensor) -> dict[str, Tensor]:
         """Policy, value and entropy terms over the agents marked in `active` (B, N), and how far the policy moved."""
         c = self.config
-        inputs = self.agent_inputs(batch.observations, recall(self, batch, self.gru))  # (N, B, in)
-        outputs = self.networks["actor"](inputs).transpose(0, 1)  # (B, N, out)
+        outputs = ask(self, "actor", batch.observations, recall(self, batch, self.gru)).transpose(0, 1)  # (B, N, out)
         log_ratio = self.log_prob(outputs, batch.actions, batch.action_masks) - batch.log_probs
         ratio = log_ratio.exp()  # (MAPPO-8)
         found = {"policy_loss": policy_loss(ratio, batch.advantages, active, c.clip_range)}

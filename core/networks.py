@@ -78,29 +78,35 @@ class StackedMLP:
         for rows in self.slopes:
             rows.mul_(factors.unsqueeze(1))
 
-    def __call__(self, inputs: Tensor, frozen: bool = False) -> Tensor:
+    def __call__(self, inputs: Tensor, frozen: bool = False, ids: bool = False) -> Tensor:
         """Apply member k to `inputs[k]`.
 
         Args:
             inputs: (n, B, in). With one member, (N, B, in) is read as N agents that share it; with n members,
                 (1, B, in) is shown to all of them.
             frozen: treat the parameters as constants, so that a loss through this stack moves only its inputs.
+            ids: a shared member reads the one-hot id of the group, (N,), behind the inputs, which come without.
 
         Returns:
             (n, B, out), or (N, B, out) for one shared member.
         """
         groups, batch = inputs.shape[0], inputs.shape[1]
-        if self.members == 1 and groups > 1:
+        if self.members == 1 and groups > 1 and not ids:
             return self(inputs.reshape(1, groups * batch, -1), frozen).view(groups, batch, -1)
-        hidden = inputs.expand(self.members, -1, -1)
+        hidden = inputs if ids else inputs.expand(self.members, -1, -1)
         last = len(self.layers) - 1
         for index, (weight, bias) in enumerate(self.layers):
             if frozen:
                 weight, bias = weight.detach(), bias.detach()
-            hidden = torch.baddbmm(bias, hidden, weight)  # (n, B, in) -> (n, B, out)
+            if ids and index == 0:  # an id only picks a row of the weights: no product with N - 1 zeros
+                seen = inputs.shape[-1]
+                bias, weight = bias + weight[:, seen:].transpose(0, 1), weight[:, :seen].expand(groups, -1, -1)
+                hidden = torch.baddbmm(bias, inputs, weight).view(1, groups * batch, -1)
+            else:
+                hidden = torch.baddbmm(bias, hidden, weight)  # (n, B, in) -> (n, B, out)
             if index < last:
                 hidden = self.activation(hidden)
-        return hidden
+        return hidden.view(groups, batch, -1) if ids else hidden
 
     def member(self, index: int, inputs: Tensor) -> Tensor:
         """What member `index` alone answers: (B, in) -> (B, out). This is all that an executing agent needs."""

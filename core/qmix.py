@@ -30,7 +30,7 @@ from core.replay_buffer import Batch, ReplayBuffer
 from core.team.config import Count, Levels, Positive, Whole
 from core.team.memory import StackedGRU, add_memory, recall, remember, sample_sequences
 from core.team.spread import make_stack
-from core.utils import mask_logits, masked_mean
+from core.utils import ask, mask_logits, masked_mean
 
 # --- Config ---------------------------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class QMIXTeam(AgentTeam):
 
     def utilities(self, observations: Tensor, name: str = "utility", memory: Tensor | None = None) -> Tensor:
         """Every agent's utilities of its own choices: (B, N, O) -> (B, N, D, L)."""
-        outputs = self.networks[name](self.agent_inputs(observations, memory)).transpose(0, 1)  # (B, N, D * L)
+        outputs = ask(self, name, observations, memory).transpose(0, 1)  # (B, N, D * L)
         return outputs.reshape(len(observations), self.num_agents, self.heads, self.choices)  # (QMIX-1)
 
     def act(self, observations: Tensor, training: bool, masks: Tensor | None) -> Tensor:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+MANY = 50  # agents, from which on a product with one-hot ids costs more than picking rows of the weights
 
 
 def soft_update(targets: Iterable[Tensor], sources: Iterable[Tensor], tau: float) -> None:
@@ -15,6 +18,13 @@ def soft_update(targets: Iterable[Tensor], sources: Iterable[Tensor], tau: float
     if targets:
         with torch.no_grad():
             torch._foreach_lerp_(targets, list(sources), tau)
+
+
+def ask(team: Any, name: str, observations: Tensor, memory: Tensor | None = None) -> Tensor:
+    """What the network `name` answers every agent of a team on its own observation: (B, N, O) -> (N, B, out)."""
+    if team.config.share_parameters and memory is None and team.num_agents >= MANY:
+        return team.networks[name](observations.transpose(0, 1), ids=True)
+    return team.networks[name](team.agent_inputs(observations, memory))
 
 
 def masked_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -103,6 +103,18 @@ def test_one_input_is_shown_to_all_members_and_one_member_serves_all_inputs():
     torch.testing.assert_close(shared(three), torch.stack([shared(group.unsqueeze(0))[0] for group in three]))
 
 
+def test_an_id_that_picks_a_row_of_the_weights_answers_and_learns_as_one_that_is_multiplied():
+    inputs, ids, gradients = torch.randn(4, 6, 3), torch.eye(4).unsqueeze(1).expand(-1, 6, -1), []
+    stack = StackedMLP(1, (3 + 4, 8, 2), seeded())
+    picked, multiplied = stack(inputs, ids=True), stack(torch.cat([inputs, ids], dim=-1))
+    torch.testing.assert_close(picked, multiplied)
+    for answers in (picked, multiplied):
+        stack.flat.grad.zero_()
+        answers.square().sum().backward()
+        gradients.append(stack.flat.grad.clone())
+    torch.testing.assert_close(*gradients)
+
+
 def test_a_member_answers_alone_as_it_does_in_the_stack():
     stack, shared, inputs = StackedMLP(3, SIZES, seeded()), StackedMLP(1, SIZES, seeded()), torch.randn(3, 6, 4)
     for member in range(3):
