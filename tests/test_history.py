@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 
 import pytest
 
@@ -80,11 +81,29 @@ def test_progress_grows_at_its_end_and_is_the_whole_history(tmp_path):
     assert (tmp_path / "progress.csv").read_text() == history.to_table().to_csv(index=False)
 
 
-def test_progress_that_somebody_changed_is_written_anew(tmp_path):
-    folder, history = RunFolder(tmp_path), History()
+@pytest.mark.parametrize("content", ["opened, and saved by a spreadsheet", "episode;round\n0;0\n", "", "\0" * 9])
+def test_progress_that_somebody_changed_is_named_set_aside_and_written_anew(tmp_path, content):
+    history = History()
     history.extend([row(0)])
-    folder.write_progress(history.to_table())
-    (tmp_path / "progress.csv").write_text("opened, and saved by a spreadsheet")
+    RunFolder(tmp_path).write_progress(history.to_table())
+    (tmp_path / "progress.csv").write_text(content)
     history.extend([row(1, loss=1.0)])
-    folder.write_progress(history.to_table())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        RunFolder(tmp_path).write_progress(history.to_table())  # of a process that resumes
     assert (tmp_path / "progress.csv").read_text() == history.to_table().to_csv(index=False)
+    if content:
+        assert "progress.csv is not what was written there; it is progress_changed.csv now" in str(told[0].message)
+        assert (tmp_path / "progress_changed.csv").read_text() == content
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_progress_of_a_save_earlier_or_later_is_taken_as_it_is(tmp_path, rows):
+    history, other = History(), History()
+    history.extend([row(0), row(1, loss=1.0)])
+    other.extend([row(0), row(1, loss=1.0), row(2)][:rows])
+    RunFolder(tmp_path).write_progress(other.to_table())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RunFolder(tmp_path).write_progress(history.to_table())
+    assert [file.name for file in tmp_path.iterdir()] == ["progress.csv"]

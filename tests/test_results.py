@@ -423,3 +423,13 @@ def test_a_new_run_is_locked_before_anybody_can_find_it(tmp_path):
         RunFolder.find(tmp_path).lock()
     run.unlock()
     RunFolder.find(tmp_path).lock()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_lies_under_the_name_of_the_lock_is_left_alone(tmp_path, kind):
+    victim, lock = tmp_path / "victim", tmp_path / ".lock"
+    victim.write_text("mine")
+    {"link": lambda: lock.symlink_to(victim), "pipe": lambda: os.mkfifo(lock), "folder": lock.mkdir}[kind]()
+    with pytest.raises(ValueError, match=r"\.lock is no (file that can be locked|regular file)"):
+        RunFolder(tmp_path).lock()
+    assert victim.read_text() == "mine"

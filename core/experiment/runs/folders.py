@@ -20,10 +20,12 @@ import json
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -91,11 +93,11 @@ class RunFolder:
         """Keep other processes from working on this run until this one ends.
 
         Raises:
-            ValueError: another process works on it; its number is named.
+            ValueError: another process works on it; its number is named. Or something else has the lock's name.
         """
         if fcntl is None or self._lock is not None:
             return
-        file = open(self.path / ".lock", "a+", encoding="utf-8")  # open until the process ends
+        file = _opened(self.path / ".lock")  # until the process ends
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -168,6 +170,7 @@ class RunFolder:
             content = path.read_bytes() + _as_csv(history.iloc[rows:], header=False).encode()
         else:
             content = _as_csv(history).encode()
+            _set_aside(path, content)
         write_file(path, content)
         self._progress = list(history.columns), len(history), len(content)
 
@@ -177,6 +180,30 @@ def _as_csv(table, header: bool = True) -> str:
     for column in harmless.select_dtypes(["object", "string"]):
         harmless[column] = harmless[column].map(_no_formula)
     return harmless.to_csv(index=False, header=header, lineterminator="\n")
+
+
+def _opened(path: Path) -> Any:
+    """A file to be read and written, made if it is not there; never through a link that somebody laid."""
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise ValueError(f"{path} is no file that can be locked ({error.strerror}); remove it") from None
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise ValueError(f"{path} is no regular file; remove it")
+    return open(number, "r+", encoding="utf-8")
+
+
+def _set_aside(path: Path, content: bytes) -> None:
+    """Keep a table that somebody changed, as a spreadsheet does, under another name: `content` will take its place."""
+    if not path.is_file():
+        return
+    found = path.read_bytes()
+    names, own = (set(table.split(b"\n", 1)[0].split(b",")) for table in (found, content))
+    if not (content.startswith(found) or found.startswith(content) or names < own):  # fewer rows, more, or columns
+        aside = path.with_name(f"{path.stem}_changed{path.suffix}")
+        path.replace(aside)
+        warnings.warn(f"{path} is not what was written there; it is {aside.name} now, and written anew", stacklevel=4)
 
 
 def find_run(name: str | Path, problem: str | None = None) -> RunFolder:
