@@ -6,7 +6,8 @@ Ito (2008), which people with a colour vision deficiency can tell apart.
 
 from __future__ import annotations
 
-import os
+import io
+import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from core.experiment.tuning import plus_minus
+from core.team.files import write_file
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#000000",
@@ -324,17 +326,18 @@ def animation(
         figure.draw_without_rendering()  # finds the layout, which then holds
         figure.set_layout_engine("none")
         writer = PillowWriter(fps=1 / seconds)
-        temporary = Path(path).with_name(f".{Path(path).name}.tmp.gif")
-        with writer.saving(figure, temporary, dpi=80):
-            for k in [*range(len(titles)), *[-1] * round(2 / seconds)]:
-                for name, values in bars.items():
-                    for bar, height in zip(heights[name], values[k], strict=True):
-                        bar.set_height(height)
-                for name, values in lines.items():
-                    curves[name].set_data(x[: k + 1 or None], values[: k + 1 or None])
-                _title(figure, titles[k])
-                writer.grab_frame()
-        os.replace(temporary, path)
+        with tempfile.TemporaryDirectory() as folder:
+            drawn = Path(folder) / "episode.gif"
+            with writer.saving(figure, drawn, dpi=80):
+                for k in [*range(len(titles)), *[-1] * round(2 / seconds)]:
+                    for name, values in bars.items():
+                        for bar, height in zip(heights[name], values[k], strict=True):
+                            bar.set_height(height)
+                    for name, values in lines.items():
+                        curves[name].set_data(x[: k + 1 or None], values[: k + 1 or None])
+                    _title(figure, titles[k])
+                    writer.grab_frame()
+            write_file(path, drawn.read_bytes())
 
 
 def explanation(
@@ -510,6 +513,6 @@ def _save(figure, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
-    temporary = Path(path).with_name(f".{Path(path).name}.tmp")
-    figure.savefig(temporary, format="png", dpi=DPI)
-    os.replace(temporary, path)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI)
+    write_file(path, drawn.getvalue())
