@@ -11,6 +11,11 @@ import re
 import sys
 from pathlib import Path
 
+from core.experiment.runs.signals import stop_quietly
+
+if __name__ == "__main__":  # the imports below take a second or two
+    stop_quietly()
+
 from core.experiment.runs.command import EXIT_CODES, Command
 from core.experiment.runs.flags import MAX_SEED, whole
 from core.experiment.runs.side_by_side import run_side_by_side

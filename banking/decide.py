@@ -13,6 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
+from core.experiment.runs.signals import stop_quietly
+
+if __name__ == "__main__":  # the imports below take a second or two
+    stop_quietly()
+
 from core.experiment.deployment.decide import answer, parse, say_why, write_example
 from core.experiment.deployment.saved_teams import open_run
 from core.experiment.runs.command import Command

@@ -12,6 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root: run from any folder
 
+from core.experiment.runs.signals import stop_quietly
+
+if __name__ == "__main__":  # the imports below take a second or two
+    stop_quietly()
+
 from banking.data import full_report, warning
 from banking.own_rule import from_thresholds
 from banking.report import BESIDE, COLUMNS, DATA_COLUMNS, SHARES, draw, save_tables, tell, write_page

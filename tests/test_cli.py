@@ -482,6 +482,18 @@ def test_main_passes_signals_on_to_the_demos_and_none_outlives_it(tmp_path, numb
             time.sleep(0.01)
 
 
+@pytest.mark.parametrize("script", ["main.py", "retail/train.py", "banking/demo.py"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_while_a_script_is_still_being_loaded_is_no_traceback(tmp_path, script, number):
+    """The moment is that of the first import that takes long: torch's, here a module that stops its process."""
+    (tmp_path / "torch.py").write_text(f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(60)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), "--fast"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 128 + number and done.stdout == done.stderr == ""
+
+
 def alive(process: int) -> bool:
     """Is it there, and more than the entry that an ended process leaves until somebody asks for its exit code?"""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,15 @@ from contextlib import contextmanager
 from typing import Any
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def stop_quietly() -> None:
+    """Until a `Command` begins: a stop signal ends this process at once, with 128 + its number and no traceback.
+
+    A script calls it before the imports that take seconds.
+    """
+    for number in STOPPING:
+        signal.signal(number, lambda number, _: os._exit(128 + number))
 
 
 class Interrupted(BaseException):
