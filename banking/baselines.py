@@ -31,7 +31,6 @@ from banking.constants import DIFFICULTIES, RoutingConstants, routing_constants
 from banking.environment import TransactionRoutingEnv
 from banking.observations import LATENCY_SCALE, PENDING_SCALE
 from core.experiment.tuning import EVALUATION_SEED, TUNING_SEED, cross_entropy, half_width, rounded
-from core.team.files import write_file
 
 TUNED_PATH = Path(__file__).with_name("tuned_baselines.json")
 Policy = Callable[[np.ndarray], np.ndarray]
@@ -493,7 +492,9 @@ def tune(difficulties: list[str], plan: TuningPlan, path: Path = TUNED_PATH, qui
             "rules": rules,
         }
         ordered = {name: stored[name] for name in DIFFICULTIES if name in stored}
-        write_file(path, (json.dumps(ordered, indent=1) + "\n").encode())
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)  # all or nothing
     return stored
 
 

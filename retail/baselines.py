@@ -29,7 +29,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from core.experiment.tuning import EVALUATION_SEED, TUNING_SEED, cross_entropy, rounded, student_t_quantile  # noqa: E402
-from core.team.files import write_file  # noqa: E402
 from retail.clairvoyant import clairvoyant_bound  # noqa: E402
 from retail.constants import DIFFICULTIES  # noqa: E402
 from retail.environment import OBSERVATION_NAMES, MultiWarehouseEnv  # noqa: E402
@@ -320,7 +319,9 @@ def _tune_and_store(difficulty: str, arguments: argparse.Namespace) -> None:
     }
     ordered = {name: stored[name] for name in DIFFICULTIES if name in stored}
     text = re.sub(r"\[[^]]*\]", lambda match: " ".join(match[0].split()), json.dumps(ordered, indent=1))
-    write_file(TUNED_FILE, f"{text}\n".encode())
+    temporary = TUNED_FILE.with_suffix(".tmp")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(TUNED_FILE)  # all or nothing
 
 
 def main(argv: list[str] | None = None) -> int:
