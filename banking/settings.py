@@ -24,6 +24,7 @@ SETTINGS = {
             "gamma": 0.99,
             "gae_lambda": 0.9,
             "rollout_length": 100,
+            "epochs": 10,
             "minibatches": 4,
             "learning_rate": 2.5e-3,
             "anneal_learning_rate": True,
@@ -38,6 +39,7 @@ SETTINGS = {
             config={
                 "known_consequences": True,
                 "rollout_length": 600,  # an episode: its consequences are known when it is over
+                "epochs": 10,
                 "minibatches": 24,
                 "learning_rate": 2.5e-3,
                 "anneal_learning_rate": True,

@@ -37,9 +37,9 @@ from core.utils import ask, gumbel_noise, mask_logits, masked_mean, mean_of
 class MAPPOConfig(TeamConfig):
     """Hyper-parameters of MAPPO, on top of those all algorithms share."""
 
-    learning_rate: Positive = 5e-4
-    rollout_length: Count = 128  # steps T of each environment between updates
-    epochs: Count = 10  # passes over a rollout; the paper: 5 to 15
+    gamma: Share = 0.95
+    rollout_length: Count = 25  # steps T of each environment between updates
+    epochs: Count = 4  # passes over a rollout; the paper: 5 to 15
     minibatches: Count = 1  # pieces of a pass; the paper: as few as memory allows
     gae_lambda: Share = 0.95  # 1: return minus value; 0: one-step error
     known_consequences: bool = False  # advantages from info["consequences"] in place of the critic; discrete actions

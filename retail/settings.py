@@ -63,6 +63,7 @@ SETTINGS = {
         config={
             "gamma": 0.9,
             "rollout_length": 30,
+            "epochs": 10,
             "minibatches": 4,
             "learning_rate": 1.5e-3,
             "anneal_learning_rate": True,

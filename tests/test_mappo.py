@@ -80,7 +80,9 @@ def test_lambda_one_is_the_return_minus_the_value_and_lambda_zero_the_one_step_e
 @each_sharing
 @pytest.mark.parametrize("normalize", [False, True])
 def test_a_rollout_bootstraps_from_true_last_observations_with_denormalized_values(share, normalize):
-    team = mappo(share_parameters=share, normalize_values=normalize, normalize_advantages=False, reward_scale=0.5)
+    team = mappo(
+        share_parameters=share, gamma=0.99, normalize_values=normalize, normalize_advantages=False, reward_scale=0.5
+    )
     if normalize:
         team.normalizer.update(torch.tensor([[[1.0, 20.0]], [[5.0, 40.0]]]), torch.ones(2, 1, 2))
     mean, std = team.normalizer.mean_and_std

@@ -56,7 +56,7 @@ REPLAYING = {
 # 13; with 5,000 and 0.01 its two agents miss each other in penalty k=0 on most seeds (0). Nothing else was tuned.
 CONFIGS = {
     "maddpg": {**REPLAYING, "learning_rate": 0.005, "buffer_size": 400, "logit_penalty": 0.03},
-    "mappo": {"hidden_sizes": [64], "learning_rate": 0.002, "rollout_length": STEPS, "epochs": 10},
+    "mappo": {"hidden_sizes": [64], "learning_rate": 0.002, "gamma": 0.99, "rollout_length": STEPS, "epochs": 10},
     "qmix": {**REPLAYING, "learning_rate": 0.002},
 }
 

@@ -38,7 +38,14 @@ SHARED = {"gamma": 0.95, "reward_scale": 0.1, "anneal_learning_rate": True, "sha
 REPLAYING = {"batch_size": 128, "epsilon_decay": 0.98, "epsilon_decay_steps": 100, "tau": 0.01}
 CONFIGS = {
     "maddpg": {**SHARED, **REPLAYING, "actor_objective": "team", "learning_rate": 1e-3},
-    "mappo": {**SHARED, "learning_rate": 1e-3, "rollout_length": 50, "minibatches": 4, "anneal_entropy": True},
+    "mappo": {
+        **SHARED,
+        "learning_rate": 1e-3,
+        "rollout_length": 50,
+        "epochs": 10,
+        "minibatches": 4,
+        "anneal_entropy": True,
+    },
     "qmix": {**SHARED, **REPLAYING, "learning_rate": 1e-3},
 }
 COLUMNS = ["problem", "policy", "actions", "seed", "cost", "seconds"]
