@@ -49,6 +49,11 @@ def test_the_table_of_public_environments_is_that_of_the_csv():
     assert len(rows) > 6 and all(row in page("docs/BENCHMARKS.md") for row in rows)
 
 
+def test_the_table_of_foraging_is_that_of_the_csv():
+    table = script("foraging").table(pd.read_csv(RESULTS / "foraging.csv"))
+    assert len(table.splitlines()) > 4 and table in page("docs/BENCHMARKS.md")
+
+
 def test_the_table_of_what_is_attainable_is_that_of_the_csv():
     table = script("attainable").markdown(pd.read_csv(RESULTS / "attainable.csv"))
     assert len(table.splitlines()) == 4
