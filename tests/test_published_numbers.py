@@ -117,9 +117,14 @@ def test_the_smallest_row_of_the_speed_suite_runs(capsys):
     speed = script("speed")
     rows = speed.compared("maddpg update", speed.updates("maddpg", 8, 2), 5, {"agents": 2, "batch": 8})
     assert [row["who"] for row in rows[:2]] == ["ours", "products alone"]
-    assert rows[0]["ratio"] == 1.0 and all(row["fastest_ms"] > 0 for row in rows)
+    assert rows[0]["ratio"] == 1.0 and all(row["fastest"] > 0 for row in rows)
     left_out, there = capsys.readouterr().out, {row["who"] for row in rows}
     assert all(name in there or f"{name} is left out" in left_out for name in speed.peers.MAKERS)
+
+
+def test_the_loops_of_the_speed_suite_are_timed_a_step_of_one_copy():
+    timed = script("speed").loops("mappo", 250, 2, rounds=1)
+    assert 0 < timed["ours"]() < 1.0
 
 
 def test_the_scaling_table_is_that_of_the_csv():
