@@ -41,9 +41,8 @@ class QMIXConfig(TeamConfig):
 
     learning_rate: Positive = 5e-4
     action_levels: Levels = 11  # levels of a continuous action dimension, evenly from 0 to 1
-    mixer: Literal["monotonic", "additive"] = (
-        "monotonic"  # QMIX; or VDN (arXiv 1706.05296), the plain sum, for contrast
-    )
+    # QMIX; its weights as shares of one whole, for states that make them huge; or VDN (arXiv 1706.05296), the plain sum
+    mixer: Literal["monotonic", "shares", "additive"] = "monotonic"
     mixing_width: Count = 32  # hidden width M of the mixer
     hypernet_width: Count = 64  # hidden width of the networks that make the mixer's weights
     learning_starts: Whole = 1_000  # environment steps before the first update
@@ -90,6 +89,22 @@ class MonotonicMixer:
     def stacks(self) -> list[StackedMLP]:
         """The networks that make the weights."""
         return [self.hyper_w1, self.hyper_b1, self.hyper_w2, self.hyper_v]
+
+
+class SharesMixer(MonotonicMixer):
+    """The same networks, but weights that are shares of a whole, and no ELU.
+
+    However far a state lies from those that were learnt on, the slopes of the K utilities sum to K.
+    """
+
+    def __call__(self, utilities: Tensor, states: Tensor) -> Tensor:
+        """(B, K) utilities and (B, S) states -> (B,) Q_tot."""
+        s, (batch, k) = states.unsqueeze(0), utilities.shape
+        w1 = k * self.hyper_w1(s).view(batch, k, self.width).softmax(dim=1)  # (B, K, M), one whole a hidden unit
+        w2 = self.hyper_w2(s).view(batch, self.width, 1).softmax(dim=1)  # (B, M, 1)
+        b1 = self.hyper_b1(s).view(batch, 1, self.width)
+        v = self.hyper_v(s).view(batch, 1, 1)
+        return torch.baddbmm(v, torch.baddbmm(b1, utilities.unsqueeze(1), w1), w2).view(batch)  # (QMIX-14)
 
 
 class AdditiveMixer:
@@ -161,7 +176,8 @@ class QMIXTeam(AgentTeam):
         """The mixer that the config asks for; independent learners (centralized=False) mix nothing."""
         if self.config.mixer == "additive" or not self.config.centralized:
             return AdditiveMixer()
-        return MonotonicMixer(self.num_agents * self.heads, self.central_dim, self.config, self.generator)
+        mixer = SharesMixer if self.config.mixer == "shares" else MonotonicMixer
+        return mixer(self.num_agents * self.heads, self.central_dim, self.config, self.generator)
 
     # --- acting -------------------------------------------------------------------------------------------------------
 

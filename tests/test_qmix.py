@@ -111,7 +111,7 @@ def test_the_weights_of_the_mixer_depend_on_the_state():
     assert (slopes[0] - slopes[1]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("mixer", ["monotonic", "additive"])
+@pytest.mark.parametrize("mixer", ["monotonic", "shares", "additive"])
 @pytest.mark.parametrize("kind, num_agents, action_dim", [("discrete", 3, 3), ("continuous", 2, 2)])
 def test_the_best_joint_action_is_the_tuple_of_each_agents_best(kind, num_agents, action_dim, mixer):
     team = qmix(kind, num_agents=num_agents, action_dim=action_dim, mixer=mixer)
@@ -128,6 +128,23 @@ def test_the_best_joint_action_is_the_tuple_of_each_agents_best(kind, num_agents
             if kind == "continuous":
                 best = team.levels[best].view(team.num_agents, -1)
             assert torch.equal(best, greedy[row])
+
+
+@each_kind
+def test_shares_move_credit_between_agents_but_hand_out_no_more_of_it_in_any_state(kind):
+    team = qmix(kind, num_agents=3, mixer="shares")
+    utilities, states = random_input(team)
+    slopes = {}
+    for far in (1.0, 1000.0):
+        u = utilities.clone().requires_grad_()
+        slopes[far] = torch.autograd.grad(team.networks["mixer"](u, far * states).sum(), u)[0]
+        assert slopes[far].min() >= 0
+        torch.testing.assert_close(slopes[far].sum(dim=1), torch.full((500,), float(utilities.shape[1])))
+    assert (slopes[1.0] - slopes[1.0][0]).abs().max() > 0.1, "the shares depend on the state"
+    plain = qmix(kind, num_agents=3)  # what the published weights do there
+    u = utilities.clone().requires_grad_()
+    plain.networks["mixer"](u, 1000.0 * states).sum().backward()
+    assert u.grad.sum(dim=1).max() > 1000.0 * u.shape[1]
 
 
 # --- the loss ---------------------------------------------------------------------------------------------------------
