@@ -51,14 +51,16 @@ SETTINGS = {
     ),
     "qmix": Setting(
         create_qmix_agents,
-        num_envs=10,
+        num_envs=20,
         config={
+            "mixer": "shares",  # (QMIX-14): with the published weights a channel that overfills can spoil a training
             "gamma": 0.97,
-            "batch_size": 256,
+            "batch_size": 64,
             "tau": 0.01,
             "learning_rate": 1e-3,
             "anneal_learning_rate": True,
             "reward_scale": 0.1,
+            "max_grad_norm": 1.0,
         },
     ),
     "maddpg": Setting(
