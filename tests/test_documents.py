@@ -56,7 +56,8 @@ OTHER_PROGRAMS = {
     "--rdzv-endpoint",
     "--lowest",
     "--dist",
-}  # pip, torchrun, CI, pytest
+    "--times",
+}  # pip, torchrun, CI, pytest, faults.py
 
 BLOCK = re.compile(r"((?:^<!-- run: [^\n]+ -->\n)*)^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SCRIPT = re.compile(r"(?:python3? |torchrun (?:--\S+ )*)(-m )?([\w./-]+)(.*)")
