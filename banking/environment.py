@@ -163,9 +163,8 @@ class TransactionRoutingEnv:
         return array
 
     def _set_up_constants(self, k) -> None:
-        self._base = np.asarray(k.base_latency_ms)
-        self._two_rho, self._fee_costs = 2.0 * np.asarray(k.risk_rates), k.fee_weight * np.asarray(k.fees)
-        self._buffers, self._work = np.asarray(k.buffer_ms), k.work_ms
+        self._base, self._fees = np.asarray(k.base_latency_ms), np.asarray(k.fees)
+        self._rho, self._buffers, self._work = np.asarray(k.risk_rates), np.asarray(k.buffer_ms), k.work_ms
         self._mean_arrivals = k.load * np.asarray(k.arrival_rates)
         self._risk_keep = math.exp(-k.step_ms / k.risk_memory_ms)
         # The decayed dollars of a router that sends all that arrives, so that R starts where it usually is (and the
@@ -216,13 +215,13 @@ class TransactionRoutingEnv:
         chosen = self._checked_actions(actions)  # (E, N)
         workload_before, pending_before = self._workload.copy(), self._pending
         dispatched, work_ahead = self._dispatch(chosen)  # (E, N) bool, (E, N) ms
-        refused = self._has_head & ~dispatched
+        refused = (pending_before > 0) & ~dispatched
 
         wait = self._waiting_time(work_ahead)  # (E, N)
         base = self._base.take(chosen)
         age = k.step_ms * (t - self._head[..., ARRIVAL])
-        latency, on_the_way = age + base + wait, base + wait
-        self._acknowledge_later(chosen, dispatched, on_the_way, base)
+        latency = age + base + wait
+        self._acknowledge_later(chosen, dispatched, base + wait)
         risk = self._update_risk(chosen, dispatched, age + wait)  # (E,)
 
         served = self.episodes.served[t]
@@ -233,7 +232,7 @@ class TransactionRoutingEnv:
         self._pending = pending_before - dispatched
         self._next_row += dispatched
 
-        rewards = self._rewards(chosen, dispatched, refused, on_the_way, risk)
+        rewards = self._rewards(chosen, dispatched, refused, base + wait, risk)
         self._record(t, chosen, dispatched, refused, latency, risk)
         if self._played is not None:
             self._played.record(t, self._head, chosen, dispatched, workload_before, risk, _row_sum(self._mass))
@@ -241,7 +240,7 @@ class TransactionRoutingEnv:
             "pending": pending_before,
             "action": chosen,
             "dispatched": dispatched,
-            "amount": self._sent,
+            "amount": np.where(dispatched, self._head[..., AMOUNT], 0.0),
             "latency_ms": np.where(dispatched, latency, np.nan),
             "workload_ms": workload_before,
             "capacity": self.episodes.capacity[t],
@@ -285,6 +284,7 @@ class TransactionRoutingEnv:
     def _dispatch(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Serve the routers in rotating order; a full channel refuses. -> dispatched and the work ahead, (E, N)."""
         flat_workload = self._workload.reshape(-1)  # (E C), a view
+        has_head = self._pending > 0
         work = self._work.take(chosen) * self._head[..., SERVICE]  # (E, N) ms
         work = np.rint(work * WORK_GRID) / WORK_GRID
         buffers = self._buffers.take(chosen)
@@ -295,7 +295,7 @@ class TransactionRoutingEnv:
             i = (self._t + turn) % self._N
             q = queue[:, i]
             ahead[:, i] = found = flat_workload[q]
-            dispatched[:, i] = accepted = self._has_head[:, i] & (found <= buffers[:, i])
+            dispatched[:, i] = accepted = has_head[:, i] & (found <= buffers[:, i])
             flat_workload[q] = found + accepted * work[:, i]  # one entry a copy: no index occurs twice
         self._queue = queue
         return dispatched, ahead
@@ -314,7 +314,7 @@ class TransactionRoutingEnv:
         wait = D * (point - now) + (target - self._curve.take(point)) * self._pace.take(point)
         return wait.reshape(work_ahead.shape)
 
-    def _acknowledge_later(self, chosen, dispatched, latency: np.ndarray, base: np.ndarray) -> None:
+    def _acknowledge_later(self, chosen: np.ndarray, dispatched: np.ndarray, latency: np.ndarray) -> None:
         """Note the latency (without age) for the step at which the router learns it. One entry a router: no clash."""
         k, never = self.constants, self._T + 1
         due = np.ceil(latency / k.step_ms).astype(np.int64) + (self._t + self.ack_delay_steps)
@@ -323,15 +323,15 @@ class TransactionRoutingEnv:
         self._in_flight.reshape(-1)[own] += dispatched
         slot = due * self._in_flight.size + own
         add, count = self._ack_add.reshape(-1), self._ack_count.reshape(-1)
-        add[slot] = (1.0 - k.latency_memory) * add[slot] + k.latency_memory * (latency - base)
+        add[slot] = (1.0 - k.latency_memory) * add[slot] + k.latency_memory * (latency - self._base.take(chosen))
         count[slot] += dispatched
 
     def _update_risk(self, chosen: np.ndarray, dispatched: np.ndarray, delay_ms: np.ndarray) -> np.ndarray:
         """Portfolio risk R = N / W, value-weighted with exponential memory; every step decays, dispatch or not. (E,)"""
         exposure = self.constants.exposure(delay_ms)
-        self._sent = self._head[..., AMOUNT] * dispatched  # (E, N) dollars
-        risk_mass = self._sent * self._two_rho.take(chosen) * self._head[..., HALF_SIZE] * exposure
-        self._mass = self._risk_keep * self._mass + self._sent
+        mass = self._head[..., AMOUNT] * dispatched  # (E, N) dollars
+        risk_mass = mass * self._rho.take(chosen) * 2.0 * self._head[..., HALF_SIZE] * exposure
+        self._mass = self._risk_keep * self._mass + mass
         self._risk_mass = self._risk_keep * self._risk_mass + risk_mass
         self._risk = _row_sum(self._risk_mass) / _row_sum(self._mass)  # (BANKING-6)
         return self._risk
@@ -339,7 +339,7 @@ class TransactionRoutingEnv:
     def _rewards(self, chosen, dispatched, refused, latency_ms, risk) -> np.ndarray:
         """Own cost of each router, mixed with the mean over routers, and the shared price of risk. (E, N) float32."""
         k = self.constants
-        own = self._head[..., WEIGHT] * latency_ms / k.latency_target_ms + self._fee_costs.take(chosen)
+        own = self._head[..., WEIGHT] * latency_ms / k.latency_target_ms + k.fee_weight * self._fees.take(chosen)
         own *= dispatched
         own += self._pending * (k.step_ms / k.latency_target_ms) + k.refusal_cost * refused
         if self._t == self._T - 1:
@@ -356,8 +356,7 @@ class TransactionRoutingEnv:
         if t < self._T:
             self._arrival_average += k.arrival_memory * (arrivals - self._arrival_average)
         nothing = len(self.episodes.transactions) - 1
-        self._has_head = self._pending > 0
-        self._head = self.episodes.transactions.take(np.where(self._has_head, self._next_row, nothing), axis=0)
+        self._head = self.episodes.transactions.take(np.where(self._pending > 0, self._next_row, nothing), axis=0)
         acknowledged = self._ack_count[t]  # (E, N, C)
         self._ack_wait *= self._keep_powers.take(acknowledged)
         self._ack_wait += self._ack_add[t]
@@ -441,8 +440,8 @@ class TransactionRoutingEnv:
         if refused.any():
             self._refused_flag.reshape(-1)[(self._router_row + chosen)[refused]] = 1.0
             self._refusals += refused.sum(axis=1)
-        np.copyto(self._latencies[t], latency, where=dispatched)
-        np.copyto(self._channels[t], chosen, where=dispatched)
+        self._latencies[t] = np.where(dispatched, latency, np.inf)
+        self._channels[t] = np.where(dispatched, chosen, -1)
         self._risks[t] = risk
         self._latency_sum = self._risk_keep * self._latency_sum + _row_sum(np.where(dispatched, latency, 0.0))
         self._latency_count = self._risk_keep * self._latency_count + _row_sum(dispatched)
@@ -455,5 +454,5 @@ def _row_sum(values: np.ndarray) -> np.ndarray:
     """Sum over the short last axis, in the same order for every number of copies. (E, N) -> (E,)"""
     total = values[:, 0].astype(np.float64)  # also of booleans
     for i in range(1, values.shape[1]):
-        total += values[:, i]
+        total = total + values[:, i]
     return total
