@@ -115,11 +115,9 @@ class BaseAgent:
         team = self.team
         with torch.no_grad():
             outputs = team.networks[team.policy].member(self.index, team.own_inputs(self.index, observation))  # (1, ·)
-            mask = (
-                None
-                if action_mask is None
-                else team.tensor(checks.as_masks(action_mask, (team.action_dim,))).unsqueeze(0)
-            )
+            mask = None
+            if action_mask is not None:
+                mask = team.tensor(checks.as_masks(action_mask, (team.action_dim,))).unsqueeze(0)
             action = team.decide(outputs, training, mask)[0].cpu().numpy()
         return action if team.action_type == "continuous" else int(action)
 
@@ -224,15 +222,16 @@ class AgentTeam(SavedTeam, Descent, Sequence):
         """
         observations = checks.as_numbers(observations)
         checks.refuse_observations(observations, self.num_agents, self.state_dim)
+        if action_masks is not None:
+            action_masks = checks.as_masks(action_masks, (*observations.shape[:-1], self.action_dim))
         return self.actions_for(observations, training, action_masks)
 
     def actions_for(self, observations: np.ndarray, training: bool, action_masks: np.ndarray | None) -> np.ndarray:
-        """As `select_actions`, of float32 observations that were looked at."""
+        """As `select_actions`, of float32 observations and boolean masks that were looked at."""
         stacked = observations.reshape(-1, self.num_agents, self.state_dim)  # (E, N, O)
         masks = None
         if action_masks is not None:
-            masks = checks.as_masks(action_masks, (*observations.shape[:-1], self.action_dim))
-            masks = self.tensor(masks.reshape(-1, self.num_agents, self.action_dim))
+            masks = self.tensor(action_masks.reshape(-1, self.num_agents, self.action_dim))
         with torch.no_grad():
             actions = self.act(self.tensor(stacked), training, masks).cpu().numpy()
         return actions.reshape(observations.shape[:-2] + actions.shape[1:])
