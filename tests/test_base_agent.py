@@ -1,12 +1,16 @@
-"""Teams and agents: acting from local observations, learning as members, gradient steps."""
+"""Teams and agents: acting from local observations, learning as members, gradient steps, memory."""
 
 from __future__ import annotations
 
 import copy
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from teams import (
     ACTION_DIM,
     ALGORITHMS,
@@ -497,3 +501,27 @@ def test_learning_from_the_world_reports_finite_losses(algorithm, kind):
     team = make_team(algorithm, kind, state_size=2)
     wander(team, 30)
     assert team.updates > 0 and all(torch.isfinite(p).all() for p in moved_by_optimizers(team))
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+FRESH_PAGES = """
+import resource, sys
+sys.path[:0] = sys.argv[1:]
+import torch
+torch.set_num_threads(1)
+from core.mappo import create_mappo_agents
+from scaling import rolling
+update = rolling(create_mappo_agents(8, 5, 25, {"rollout_length": 25, "epochs": 4, "seed": 0}))
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    update()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc to keep what was freed")
+def test_a_large_team_fetches_no_fresh_memory_at_every_update():
+    command = [sys.executable, "-c", FRESH_PAGES, str(ROOT), str(ROOT / "tests" / "benchmarks")]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert int(found[0]) > 500 and max(map(int, found[1:])) < 500, "about 5000 pages an update, left to glibc alone"

@@ -127,6 +127,11 @@ def test_the_loops_of_the_speed_suite_are_timed_a_step_of_one_copy():
     assert 0 < timed["ours"]() < 1.0
 
 
+def test_the_table_of_processes_is_that_of_the_csv():
+    with open(RESULTS / "processes.csv", encoding="utf-8") as file:
+        assert between(page("docs/BENCHMARKS.md"), "processes") == script("processes").table(list(csv.DictReader(file)))
+
+
 def test_the_scaling_table_is_that_of_the_csv():
     with open(ROOT / "docs" / "images" / "scaling.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

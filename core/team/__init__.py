@@ -2,5 +2,5 @@
 
 `config.py` hyper-parameters and `checks.py` what is refused; `descent.py` the optimizer step; `spread.py` networks on
 several devices; `memory.py` recurrent agents; `members.py` one member by itself; `state.py` and `files.py` saving and
-loading.
+loading; `heap.py` memory that large teams use again and again.
 """

@@ -12,6 +12,7 @@ from torch import Tensor
 from core.networks import StackedMLP
 from core.team.adam import Adam
 from core.team.config import TeamConfig
+from core.team.heap import keep_freed_memory
 from core.utils import soft_update
 
 
@@ -28,6 +29,7 @@ class Descent:
 
     def add_optimizer(self, name: str, networks: Sequence[str], learning_rate: float, eps: float = 1e-8) -> None:
         """Create the Adam optimizer `name` over the networks of these names."""
+        keep_freed_memory()
         self.trained[name] = [stack for network in networks for stack in self.networks[network].stacks()]
         self.optimizers[name] = Adam([stack.flat for stack in self.trained[name]], learning_rate, eps)
 

@@ -269,13 +269,11 @@ def memory(quick: bool, repeats: int) -> list[dict]:
         own = None
         for who in (OURS, *peers.MAKERS):
             call = f"import speed; speed.hold({who!r}, {algorithm!r}, {batch}, {agents})"
-            told = subprocess.run(
-                [sys.executable, "-W", "ignore", "-c", call], cwd=HERE, capture_output=True, text=True
-            )
-            if told.returncode:
-                print(f"{who} is left out: {told.stderr.strip().splitlines()[-1]}")
+            try:
+                _, _, held = watched([sys.executable, "-W", "ignore", "-c", call])
+            except ChildProcessError as error:
+                print(f"{who} is left out: {error}")
                 continue
-            held = float(told.stdout.split()[-1])
             own = own or held
             of = {"agents": agents, "batch": batch, "ratio": held / own}
             rows.append(row_of(f"{algorithm} memory", who, "MB", held, held, held, **of))
@@ -284,24 +282,34 @@ def memory(quick: bool, repeats: int) -> list[dict]:
 
 
 def hold(who: str, algorithm: str, batch: int, agents: int) -> None:
-    """In a process of its own: update twice, print the megabytes that it took."""
+    """In a process of its own: update twice."""
     torch.set_num_threads(1)
     update = our_update(algorithm, batch, agents) if who == OURS else None
     update = update or peers.MAKERS[who](algorithm, batch, agents, SEEN, CHOICES)
     update()
     update()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def watched(command: list[str]) -> tuple[float, float, float]:
+    """Seconds of the clock and of the processor, and megabytes of the largest process, of a command.
+
+    A small process of its own starts it: what this one held at its peak would be counted for its children, too.
+    """
+    watch = f"import resource, subprocess, sys, time; t = time.perf_counter(); code = subprocess.call({command!r}, "
+    watch += "stdout=subprocess.DEVNULL); u = resource.getrusage(resource.RUSAGE_CHILDREN); "
+    watch += "print(time.perf_counter() - t, u.ru_utime + u.ru_stime, u.ru_maxrss / 1024); sys.exit(code)"
+    told = subprocess.run([sys.executable, "-c", watch], cwd=HERE, capture_output=True, text=True)
+    if told.returncode:
+        raise ChildProcessError(told.stderr.strip().splitlines()[-1])
+    wall, processor, held = map(float, told.stdout.split())
+    return wall, processor, held
 
 
 def demos(*flags: str) -> list[dict]:
     """`main.py` with these flags, once: wall clock, processor seconds, the largest process."""
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, str(ROOT / "main.py"), *flags, "--out", out]
-        watch = f"import resource, subprocess, time; t = time.perf_counter(); subprocess.run({command!r}, check=True, "
-        watch += "stdout=subprocess.DEVNULL); u = resource.getrusage(resource.RUSAGE_CHILDREN); "
-        watch += "print(time.perf_counter() - t, u.ru_utime + u.ru_stime, u.ru_maxrss / 1024)"
-        told = subprocess.run([sys.executable, "-c", watch], check=True, capture_output=True, text=True).stdout
-    what, (wall, processor, held) = f"main.py {' '.join(flags)}", map(float, told.split())
+        wall, processor, held = watched([sys.executable, str(ROOT / "main.py"), *flags, "--out", out])
+    what = f"main.py {' '.join(flags)}"
     print(f"{what:17s} {wall:.0f} s, of the processor {processor:.0f} s, the largest process {held:.0f} MB", flush=True)
     found = {"wall clock": ("s", wall), "processor": ("s", processor), "largest process": ("MB", held)}
     return [row_of(what, who, unit, value, value, value) for who, (unit, value) in found.items()]
@@ -350,7 +358,8 @@ def tables(rows: list[dict]) -> str:
         }
         cells = [f"{float(theirs[name]['ratio']):.2f}" if name in theirs else "" for name in others]
         algorithm, _, rest = what.partition(" ")
-        taken = f"{float(own['median']):.{0 if own['unit'] == 'MB' else 1}f} {own['unit']}"
+        value = float(own["median"])
+        taken = f"{value:.{0 if own['unit'] == 'MB' else 1 if value >= 1 else 2}f} {own['unit']}"
         lines.append(f"| {algorithm.upper()} {rest} | {agents} | {batch} | {taken} | {' | '.join(cells)} |")
     lines += ["", "| | median | |", "|---|---|---|"]
     for row in rows:
