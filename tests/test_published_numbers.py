@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 from conftest import ROOT, script
 
+from banking.constants import RoutingConstants
 from core.experiment.evaluation import evaluate
 from core.experiment.training import episode_seeds
 from retail.baselines import baselines
+from retail.constants import RetailConstants
 from retail.environment import MultiWarehouseEnv
 
 RESULTS = ROOT / "docs" / "results"
@@ -52,6 +54,21 @@ def test_the_table_of_public_environments_is_that_of_the_csv():
 def test_the_table_of_foraging_is_that_of_the_csv():
     table = script("foraging").table(pd.read_csv(RESULTS / "foraging.csv"))
     assert len(table.splitlines()) > 4 and table in page("docs/BENCHMARKS.md")
+
+
+def test_the_table_of_many_agents_is_that_of_the_csv():
+    assert between(page("docs/BENCHMARKS.md"), "many_agents") == script("many_agents").table(
+        pd.read_csv(RESULTS / "many_agents.csv")
+    )
+
+
+def test_many_agents_share_as_much_each_as_those_of_the_preset():
+    many = script("many_agents")
+    retail, banking = many.constants("retail", 10), many.constants("banking", 60)
+    assert retail["mean_demand"] == 2 * RetailConstants().mean_demand
+    assert retail["supplier_capacity"] == pytest.approx(2 * RetailConstants().supplier_capacity)
+    assert banking["arrival_rates"] == 20 * RoutingConstants().arrival_rates
+    assert banking["channel_rates"] == pytest.approx([20 * rate for rate in RoutingConstants().channel_rates])
 
 
 def test_the_table_of_what_is_attainable_is_that_of_the_csv():
