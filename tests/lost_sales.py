@@ -31,12 +31,13 @@ class LostSales:
         num_envs: copies E; arrays have a leading E.
         discrete: actions are the units to order; else floats in [0, 1], rounded to whole units of `MOST`.
         horizon: periods an episode.
+        common: every warehouse is paid the mean of all costs, instead of its own.
     """
 
     means: tuple[float, ...]  # of the demand a period, by warehouse
 
-    def __init__(self, num_envs: int = 1, discrete: bool = True, horizon: int = 50):
-        self.num_envs, self.discrete_actions, self.horizon = num_envs, discrete, horizon
+    def __init__(self, num_envs: int = 1, discrete: bool = True, horizon: int = 50, common: bool = False):
+        self.num_envs, self.discrete_actions, self.horizon, self.common = num_envs, discrete, horizon, common
         self.num_agents = len(self.means)
         self.action_space_size = MOST + 1 if discrete else 1
 
@@ -59,7 +60,8 @@ class LostSales:
         info = {"truncated": np.full(costs.shape, over)}
         if over:
             info["episode_metrics"] = {"cost_per_period": self.total / self.horizon}
-        return self.observe(), -costs, np.full(costs.shape, over), info
+        paid = np.broadcast_to(costs.mean(axis=1, keepdims=True), costs.shape) if self.common else costs
+        return self.observe(), -paid, np.full(costs.shape, over), info
 
 
 class OneWarehouse(LostSales):
@@ -135,17 +137,95 @@ def solve_one() -> tuple[float, np.ndarray]:
     return mean, best.reshape(shelf, orders)
 
 
+SHELF = 2 * MOST + 1  # units a shelf of `TwoWarehouses` holds in what follows; good rules never hold more
+STOCK = np.array(list(itertools.product(range(SHELF), repeat=2)))  # (S, 2)
+DEMAND = np.array(list(itertools.product(range(16), repeat=2)))  # (K, 2)
+CHANCE = np.outer(*(poisson(mean, 15) for mean in TwoWarehouses.means)).ravel()  # (K,)
+
+
+def after_orders(orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Orders (S, A, 2) -> expected costs (S, 2) of a period, and the next state (S, A, K)."""
+    left, costs = period_of_two(STOCK[:, None], DEMAND)  # (S, K, 2)
+    stock = np.minimum(left[:, None] + orders[:, :, None], SHELF - 1)  # (S, A, K, 2)
+    return np.einsum("skn,k->sn", costs, CHANCE), stock[..., 0] * SHELF + stock[..., 1]
+
+
 def solve_two() -> tuple[float, np.ndarray]:
     """-> (optimal mean cost a period if both shelves are seen, joint order 9 q_1 + q_2 of (stock 1, stock 2))."""
-    shelf, most = 2 * MOST + 1, 15
-    chance = np.outer(*(poisson(mean, most) for mean in TwoWarehouses.means)).ravel()
-    demand = np.array(list(itertools.product(range(most + 1), repeat=2)))  # (K, 2)
-    stock = np.array(list(itertools.product(range(shelf), repeat=2)))  # (S, 2)
-    left, costs = period_of_two(stock[:, None], demand)  # (S, K, 2)
     orders = np.array(list(itertools.product(range(MOST + 1), repeat=2)))  # (A, 2)
-    after = np.minimum(left[:, None] + orders[:, None], shelf - 1)  # (S, A, K, 2)
-    mean, best = solve(costs.sum(axis=-1) @ chance, after[..., 0] * shelf + after[..., 1], chance)
-    return mean, best.reshape(shelf, shelf)
+    costs, following = after_orders(np.broadcast_to(orders, (len(STOCK), *orders.shape)))
+    mean, best = solve(costs.sum(axis=1), following, CHANCE)
+    return mean, best.reshape(SHELF, SHELF)
+
+
+def costs_of(rules: np.ndarray) -> np.ndarray:
+    """Each warehouse's mean cost a period if it orders by its own shelf alone: rules (2, SHELF) -> (2,), exactly."""
+    costs, following = after_orders(np.stack([rules[i, STOCK[:, i]] for i in (0, 1)], axis=-1)[:, None])
+    moves = np.zeros((len(STOCK), len(STOCK)))
+    np.add.at(moves, (np.arange(len(STOCK))[:, None], following[:, 0]), CHANCE)
+    equations = moves.T - np.eye(len(STOCK))  # of the share of periods that begin in each state
+    equations[-1] = 1.0  # shares sum to 1, in place of an equation that follows from the others
+    return np.linalg.solve(equations, np.eye(len(STOCK))[-1]) @ costs
+
+
+def levels_as_rules(levels: Sequence[int]) -> np.ndarray:
+    """Base-stock levels -> rules (2, SHELF)."""
+    return np.clip(np.asarray(levels)[:, None] - np.arange(SHELF), 0, MOST)
+
+
+def each_for_itself(levels: Sequence[int]) -> list[int]:
+    """From these base-stock levels to a pair that neither warehouse would leave to save cost of its own."""
+    levels, before = list(levels), None
+    while levels != before:
+        before = list(levels)
+        for i in (0, 1):
+            pairs = [levels[:i] + [level] + levels[i + 1 :] for level in range(1, 13)]
+            levels = min(pairs, key=lambda pair: costs_of(levels_as_rules(pair))[i])
+    return levels
+
+
+def best_local_rules(rules: np.ndarray) -> np.ndarray:
+    """Orders by the own shelf alone, improved one by one until none can be: at least as good as the rules given."""
+    least, before = costs_of(rules).sum(), np.inf
+    while least < before:
+        before = least
+        for i, stock, order in itertools.product((0, 1), range(MOST + 1), range(MOST + 1)):
+            changed = rules.copy()
+            changed[i, stock] = order
+            cost = costs_of(changed).sum()
+            if cost < least - 1e-9:
+                least, rules = cost, changed
+    return rules
+
+
+def optimal_one(best: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What `solve_one` found as a policy: observations to actions (discrete)."""
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        stock, coming = np.moveaxis(np.rint(observations * MOST).astype(int), -1, 0)
+        return best[np.minimum(stock, len(best) - 1), coming]
+
+    return act
+
+
+def optimal_two(best: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What `solve_two` found as a policy that sees both shelves: observations to actions (discrete)."""
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        first, second = np.minimum(np.rint(observations[..., 0] * MOST).astype(int), len(best) - 1).T
+        return np.stack(np.divmod(best[first, second], MOST + 1), axis=-1)
+
+    return act
+
+
+def local(rules: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Rules (2, SHELF) as a policy: observations to actions (discrete)."""
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        stock = np.minimum(np.rint(observations[..., 0] * MOST).astype(int), SHELF - 1)
+        return rules[np.arange(len(rules)), stock]
+
+    return act
 
 
 def base_stock(levels: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:

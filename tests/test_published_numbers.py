@@ -192,7 +192,25 @@ def test_a_comparison_begins_without_a_table_and_stops_where_a_training_fails(mo
 
 def test_the_optimum_table_is_that_of_the_csv():
     table = script("optimum").table(pd.read_csv(RESULTS / "optimum.csv"))
-    assert len(table.splitlines()) == 10 and table in page("docs/BENCHMARKS.md")
+    assert len(table.splitlines()) == 12 and table in page("docs/BENCHMARKS.md")
+
+
+def test_the_optimum_table_goes_on_with_what_is_missing(monkeypatch, tmp_path):
+    optimum, trained = script("optimum"), []
+
+    def one(name, algorithm, kind, seed):
+        trained.append((algorithm, kind, seed))
+        return {"problem": name, "policy": algorithm, "actions": kind, "seed": seed, "cost": 5.0, "seconds": 1.0}
+
+    monkeypatch.setattr(optimum, "trained", one)
+    monkeypatch.setattr(optimum, "references", lambda name: [{"problem": name, "policy": "optimum", "cost": 4.0}])
+    wanted = {"problems": ["one warehouse"], "algorithms": ["maddpg", "qmix"], "out": tmp_path / "optimum.csv"}
+    optimum.run(argparse.Namespace(**wanted, seeds=[0], missing=False))
+    optimum.run(argparse.Namespace(**wanted, seeds=[0, 1], missing=True))
+    once = [("maddpg", "discrete"), ("maddpg", "continuous"), ("qmix", "discrete")]
+    assert trained == [(*cell, 0) for cell in once] + [(*cell, 1) for cell in once]
+    table = optimum.table(pd.read_csv(tmp_path / "optimum.csv"))
+    assert "| optimum | $4.000 a period |" in table and "| maddpg, discrete | 25.0 ± 0.0 |" in table
 
 
 def test_the_table_of_coverage_is_that_of_the_csv_and_near_95():
