@@ -5,10 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 
-TRIM, MMAP = (
-    -1,
-    -3,
-)  # of mallopt: how much may lie free at the end of the heap; from which size on a block is no part of it
+TRIM, MMAP = -1, -3  # of mallopt: how much may lie free at the heap's end; from which size on a block is apart from it
 
 
 @functools.cache
