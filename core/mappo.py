@@ -37,7 +37,6 @@ from core.utils import ask, gumbel_noise, mask_logits, masked_mean, mean_of
 class MAPPOConfig(TeamConfig):
     """Hyper-parameters of MAPPO, on top of those all algorithms share."""
 
-    gamma: Share = 0.95
     rollout_length: Count = 25  # steps T of each environment between updates
     epochs: Count = 4  # passes over a rollout; the paper: 5 to 15
     minibatches: Count = 1  # pieces of a pass; the paper: as few as memory allows

@@ -176,7 +176,7 @@ def test_a_missing_folder_is_an_oserror(tmp_path):
 @pytest.mark.parametrize(
     ("saved", "complaint"),
     [
-        (lambda: make_team("maddpg", gamma=0.5), r"config\['gamma'\]: checkpoint 0.5, now 0.99"),
+        (lambda: make_team("maddpg", gamma=0.5), r"config\['gamma'\]: checkpoint 0.5, now 0.95"),
         (lambda: make_team("maddpg", hidden_sizes=[8, 8]), r"config\['hidden_sizes'\]: checkpoint \[8, 8\]"),
         (lambda: make_team("qmix"), "algorithm: checkpoint QMIXTeam, now MADDPGTeam"),
         (lambda: make_team("maddpg", num_agents=3), "num_agents: checkpoint 3, now 2"),

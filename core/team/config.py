@@ -59,7 +59,7 @@ class TeamConfig:
     learning_rate: Positive = 1e-3  # Adam's step size; smaller = more stable but slower
     anneal_learning_rate: bool = False  # fall linearly to 0 over the training
     batch_size: Count = 64  # joint transitions a gradient step; larger = smoother gradients
-    gamma: Share = 0.99  # discount: importance of future rewards, horizon about 1 / (1 - gamma)
+    gamma: Share = 0.95  # discount: importance of future rewards, horizon about 1 / (1 - gamma)
     tau: Share = 0.005  # share of the online network that enters the target network at each update
     epsilon: Share = 1.0  # initial exploration: share of random actions, or factor on the noise
     epsilon_decay: Share = 0.995  # exploration decays by this factor every epsilon_decay_steps environment steps

@@ -49,6 +49,7 @@ REPLAYING = {
     "learning_starts": 250,
     "update_every": 2,
     "tau": 0.02,
+    "gamma": 0.99,
     "epsilon_decay": 0.95,  # to 0.05 after 6,000 steps
     "epsilon_decay_steps": 100,
 }
