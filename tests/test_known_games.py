@@ -215,6 +215,7 @@ def two_step(mixer: str, seed: int = 0) -> tuple[list[np.ndarray], float]:
         "batch_size": 64,
         "buffer_size": 10_000,
         "tau": 0.02,
+        "gamma": 0.99,
         "hidden_sizes": [32],
         "mixing_width": 16,
         "hypernet_width": 32,

@@ -103,7 +103,7 @@ def test_a_finished_training_can_be_continued(tmp_path):
     [
         (dict(seed=1), "seed: checkpoint 0, now 1"),
         (dict(copies=3), "num_envs: checkpoint 2, now 3"),
-        (dict(team=dict(gamma=0.5)), r"config\['gamma'\]: checkpoint 0.99, now 0.5"),
+        (dict(team=dict(gamma=0.5)), r"config\['gamma'\]: checkpoint 0.95, now 0.5"),
         (dict(resume={"weights": 1}), r"expected what load_checkpoint returned .* found \['weights'\]"),
         (dict(resume="checkpoint.pt"), "expected what load_checkpoint returned .* found str"),
     ],
