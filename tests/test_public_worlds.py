@@ -1,21 +1,18 @@
 """The particle worlds of the benchmarks are those of mpe2: the same seeds and actions give the same episodes."""
 
-import sys
-from importlib import import_module
-from pathlib import Path
-
 import numpy as np
 import pytest
+from conftest import script
 
 from core.experiment.pettingzoo_adapter import from_parallel_env
 from core.experiment.vector_env import VectorEnv
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "benchmarks"))
-from public_worlds import SpeakerListener, Spread  # noqa: E402
+worlds = script("public_worlds")
 
 
 @pytest.mark.parametrize(
-    ("world", "module"), [(Spread, "simple_spread_v3"), (SpeakerListener, "simple_speaker_listener_v4")]
+    ("world", "module"),
+    [(worlds.Spread, "simple_spread_v3"), (worlds.SpeakerListener, "simple_speaker_listener_v4")],
 )
 def test_a_particle_world_is_the_public_one(world, module):
     """Random actions with seeds that make agents touch: observations, rewards, masks and ends are the same."""
@@ -37,15 +34,15 @@ def test_a_particle_world_is_the_public_one(world, module):
             np.testing.assert_allclose(own, public_one, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(found[2], wanted[2])
         np.testing.assert_array_equal(found[3]["truncated"], wanted[3]["truncated"])
-        touched |= world is Spread and bool((ours.apart()[1] < ours.touching).any())
+        touched |= world is worlds.Spread and bool((ours.apart()[1] < ours.touching).any())
     assert found[2].all()
-    assert touched or world is not Spread, "no two agents touched: contacts were not compared"
+    assert touched or world is not worlds.Spread, "no two agents touched: contacts were not compared"
 
 
 def test_foraging_begins_the_same_after_any_episode():
     """lbforaging keeps its players' places over a reset, and puts nobody there; the wrapper forgets them."""
     pytest.importorskip("lbforaging")
-    foraging = import_module("public_worlds").Foraging("Foraging-5x5-2p-2f-v3")
+    foraging = worlds.Foraging("Foraging-5x5-2p-2f-v3")
     firsts = []
     for seed in range(40):
         firsts.append(foraging.reset(seed=seed).copy())

@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+from pages import put  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 CHOICES = {
@@ -100,9 +101,9 @@ def main(argv: list[str] | None = None) -> None:
         run_all(options)
     print(tables())
     if options.publish:
-        put("docs/BENCHMARKS.md", "comparison", tables())
-        put("README.md", "results", tables(FRONT_PAGE))
-        put("docs/BENCHMARKS.md", "control", control_table())
+        put("comparison", tables())
+        put("results", tables(FRONT_PAGE), "README.md")
+        put("control", control_table())
         draw_curves()
 
 
@@ -413,15 +414,6 @@ def gap_of(problem: str, difficulty: str, cell):
     rules = cell[cell["policy"].str.startswith("rule: ")].set_index("policy")[SORTED_BY[problem]]
     means = {name.removeprefix("rule: "): value for name, value in rules.items()}
     return stored_gap(ROOT / problem / "bounds.csv", difficulty, BASELINE[problem], means), means
-
-
-def put(document: str, mark: str, text: str) -> None:
-    """Replace what stands between <!-- mark:begin --> and <!-- mark:end -->."""
-    path = ROOT / document
-    before, rest = path.read_text(encoding="utf-8").split(f"<!-- {mark}:begin -->")
-    _, after = rest.split(f"<!-- {mark}:end -->")
-    content = f"{before}<!-- {mark}:begin -->\n{text}<!-- {mark}:end -->{after}"
-    path.write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

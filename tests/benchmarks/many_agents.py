@@ -28,7 +28,9 @@ import pandas as pd
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+from pages import put  # noqa: E402
+
 from banking.baselines import LocalIndex, tuned_rule  # noqa: E402
 from banking.constants import PER_ROUTER, RoutingConstants  # noqa: E402
 from core.experiment.evaluation import evaluate, interval  # noqa: E402
@@ -59,8 +61,7 @@ CHANGES = {
     ("banking", "maddpg"): FEWER | {"update_every": 5, "tau": 0.1, "critic_summary": 8},
 }
 UNITS = {"retail": "$", "banking": "minus reward"}  # of an agent's episode: its share of the team's cost
-RESULTS, IMAGES, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "images", ROOT / "docs" / "BENCHMARKS.md"
-BEGIN, END = "<!-- many_agents:begin -->\n", "<!-- many_agents:end -->"
+RESULTS, IMAGES = ROOT / "docs" / "results", ROOT / "docs" / "images"
 
 
 def main() -> int:
@@ -79,9 +80,7 @@ def main() -> int:
         return 0
     if options.publish:
         draw(pd.read_csv(path))
-        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-        after = rest.split(END)[1]
-        PAGE.write_text(before + BEGIN + table(pd.read_csv(path)) + END + after, encoding="utf-8")
+        put("many_agents", table(pd.read_csv(path)))
     else:
         train_all(options, path)
     print(table(pd.read_csv(path)), end="")

@@ -28,15 +28,16 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+from pages import put  # noqa: E402
+
 from banking import settings as banking  # noqa: E402
 from core.base_agent import AgentTeam, Transition  # noqa: E402
 from core.experiment.runs import distributed as ranks  # noqa: E402
 from core.experiment.training import train  # noqa: E402
 from retail import settings as retail  # noqa: E402
 
-CSV, PAGE = ROOT / "docs" / "results" / "processes.csv", ROOT / "docs" / "BENCHMARKS.md"
-BEGIN, END = "<!-- processes:begin -->\n", "<!-- processes:end -->"
+CSV = ROOT / "docs" / "results" / "processes.csv"
 PROBLEMS = {"retail": (retail, "maddpg"), "banking": (banking, "mappo")}
 COPIES, SIZES, MODELLED = 16, (1, 8), (2, 4, 8)  # copies, how many times as many, processes
 NUMBERS = (1, 1_000, 10_000, 100_000, 1_000_000)  # in an all-reduce
@@ -63,8 +64,7 @@ def main() -> int:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-        PAGE.write_text(before + BEGIN + table(rows) + END + rest.split(END)[1], encoding="utf-8")
+        put("processes", table(rows))
     return 0
 
 

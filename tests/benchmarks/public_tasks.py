@@ -14,7 +14,6 @@ end of its training (MAPPO draws its actions, the others take 5 % of them at ran
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -64,9 +63,8 @@ class Task:
     make: Callable[[int], Any]  # copies -> the environment
     steps: dict[str, int]
     others: dict[str, str]  # algorithm -> return, and after how many steps
-    convert: Callable[[pd.Series], pd.Series] = lambda returns: (
-        returns
-    )  # ours, summed over agents -> in their convention
+    # Our returns, summed over agents, in the convention of the others.
+    convert: Callable[[pd.Series], pd.Series] = lambda returns: returns
 
 
 def foraging(name: str) -> Callable[[int], VectorEnv]:
@@ -139,16 +137,15 @@ def run(options: argparse.Namespace, results: Path, images: Path) -> None:
                 rows = joined(rows, [reference(name, policy, options.eval_episodes)])
                 curves = joined(curves, [reference(name, policy, GLANCE)])
     seeds = [options.seeds or SEEDS[algorithm] for algorithm in options.algorithms]
-    for each in zip(*seeds, strict=True):  # should time run short, all tasks and algorithms have as many trainings
-        for name, (algorithm, seed) in itertools.product(
-            options.environments, zip(options.algorithms, each, strict=True)
-        ):
-            if algorithm not in TASKS[name].steps or seed in set(chosen(rows, name, algorithm)["training_seed"]):
-                continue
-            row, points = train_one(name, algorithm, seed, options.steps, options.eval_episodes)
-            rows, curves = joined(rows, [row]), joined(curves, points)
-            write(rows, curves, results, images)
-            print(row, flush=True)
+    # Seed by seed: should time run short, all tasks and algorithms have as many trainings.
+    turns = [list(zip(options.algorithms, each, strict=True)) for each in zip(*seeds, strict=True)]
+    for name, (algorithm, seed) in ((name, own) for turn in turns for name in options.environments for own in turn):
+        if algorithm not in TASKS[name].steps or seed in set(chosen(rows, name, algorithm)["training_seed"]):
+            continue
+        row, points = train_one(name, algorithm, seed, options.steps, options.eval_episodes)
+        rows, curves = joined(rows, [row]), joined(curves, points)
+        write(rows, curves, results, images)
+        print(row, flush=True)
     write(rows, curves, results, images)
 
 
@@ -162,13 +159,13 @@ def joined(rows: pd.DataFrame, more: list[dict]) -> pd.DataFrame:
 
 
 def train_one(
-    name: str, algorithm: str, seed: int, steps: int | None, evaluated: int, changes: dict | None = None
+    name: str, algorithm: str, seed: int, steps: int | None, evaluated: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train one team for so many environment steps -> its row, and its curve."""
     steps = steps or TASKS[name].steps[algorithm]
     env, test = TASKS[name].make(COPIES[algorithm]), TASKS[name].make(20)
     decay = {"epsilon_decay": DECAY, "epsilon_decay_steps": max(1, steps // (3 * DECAYS))}
-    config = {"action_type": "discrete", "seed": seed, **decay, **CONFIGS[algorithm], **(changes or {})}
+    config = {"action_type": "discrete", "seed": seed, **decay, **CONFIGS[algorithm]}
     team = ALGORITHMS[algorithm](env.observation_space_size, env.action_space_size, env.num_agents, config=config)
     what = {"environment": name, "algorithm": algorithm, "training_seed": seed}
     points, started = [], time.process_time()
@@ -276,10 +273,7 @@ def draw(curves: pd.DataFrame, images: Path) -> None:
                 )
                 axes.plot(points["steps"], points["mean"], color=colour, label=algorithm.upper(), lw=1.8)
                 axes.fill_between(points["steps"], points["low"], points["high"], color=colour, alpha=0.2, lw=0)
-            levels = [
-                chosen(curves, name, policy)[column]
-                for policy, column in (("random", RETURNS[1]), ("rule", RETURNS[0]))
-            ]
+            levels = chosen(curves, name, "random")[RETURNS[1]], chosen(curves, name, "rule")[RETURNS[0]]
             for values, style in zip(levels, REFERENCES.values(), strict=True):
                 for value in values:
                     axes.axhline(value, color=GREY, lw=1.2, ls=style)

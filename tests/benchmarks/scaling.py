@@ -24,7 +24,9 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+from pages import put  # noqa: E402
+
 from core.base_agent import AgentTeam, Transition  # noqa: E402
 from core.maddpg import create_maddpg_agents  # noqa: E402
 from core.mappo import create_mappo_agents  # noqa: E402
@@ -33,8 +35,7 @@ from core.qmix import create_qmix_agents  # noqa: E402
 AGENTS = (2, 5, 10, 25, 50, 100)
 OBSERVATION, CHOICES = 16, 5
 NEVER = 10**9  # learning_starts: the benchmark decides when to learn
-IMAGES, PAGE = ROOT / "docs" / "images", ROOT / "docs" / "BENCHMARKS.md"
-BEGIN, END = "<!-- scaling:begin -->", "<!-- scaling:end -->"
+IMAGES = ROOT / "docs" / "images"
 
 
 def main() -> int:
@@ -180,9 +181,7 @@ def publish(rows: list[dict]) -> None:
         "|---" * (len(agents) + 1) + "|",
     ]
     lines += [f"| {name.upper()} | " + " | ".join(cell[name, n] for n in agents) + " |" for name in ALGORITHMS]
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after, encoding="utf-8")
+    put("scaling", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 HERE, ROOT = Path(__file__).resolve().parent, Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(HERE)]
 import peers  # noqa: E402
+from pages import put  # noqa: E402
 from scaling import NEVER, replaying, rolling  # noqa: E402
 
 from core.base_agent import AgentTeam  # noqa: E402
@@ -43,9 +44,8 @@ from core.maddpg import create_maddpg_agents  # noqa: E402
 from core.mappo import create_mappo_agents  # noqa: E402
 from core.qmix import create_qmix_agents  # noqa: E402
 
-CSV, PAGE = ROOT / "docs" / "results" / "speed.csv", ROOT / "docs" / "BENCHMARKS.md"
+CSV = ROOT / "docs" / "results" / "speed.csv"
 PICTURE = ROOT / "docs" / "images" / "speed.png"
-BEGIN, END = "<!-- speed:begin -->\n", "<!-- speed:end -->"
 SEEN, CHOICES, COPIES = 8, 5, 256  # observations an agent, discrete actions, copies of an environment
 CASES = [("maddpg", 64, 5), ("maddpg", 1024, 5), ("qmix", 800, 5), ("mappo", 250, 5)]
 GROWTH = [(name, batch, n) for n in (25, 100, 200) for name, batch in (("maddpg", 64), ("qmix", 800))]
@@ -77,7 +77,7 @@ def main() -> int:
         if options.publish:  # each part as soon as it is there
             write([*(row for row in read() if row["part"] != part), *rows])
     if options.publish:
-        publish(read())
+        put("speed", tables(read()))
         draw(read())
     return 0
 
@@ -372,12 +372,6 @@ def tables(rows: list[dict]) -> str:
         if row["part"] in ("whole", "rehearsal"):
             lines.append(f"| {row['what']} | {value:.0f} {unit} | {row['who']} |")
     return "\n".join(lines) + "\n"
-
-
-def publish(rows: list[dict]) -> None:
-    """Write the tables between the two marks of BENCHMARKS.md."""
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    PAGE.write_text(before + BEGIN + tables(rows) + END + rest.split(END)[1], encoding="utf-8")
 
 
 COLOURS = {
